@@ -1,0 +1,70 @@
+//! Every constant that bounds something, with its reason. Units stand in the names.
+
+/// Rules one generation of a selector set may hold: four machine words, so that a dimension's answer is four loads.
+pub const RULES_MAX: usize = 256;
+/// Words of a rule mask (`[u64; 4]`).
+pub const RULE_WORDS: usize = 4;
+/// Measures that may be live beside each other on one facility; ABI 1 holds the slots, slot 0 is used.
+pub const MEASURES_MAX: usize = 8;
+
+/// VLAN tags that are walked: customer, service and one carrier tag (IEEE 802.1ad allows no more in practice).
+pub const VLAN_TAGS_MAX: usize = 3;
+/// MPLS labels that are walked; transport, VPN, entropy and service labels make six, the rest is room.
+pub const MPLS_LABELS_MAX: usize = 8;
+/// IPv6 extension headers that are walked: each kind of RFC 8200 once, destination options twice, and one more.
+pub const IPV6_EXTENSION_HEADERS_MAX: usize = 8;
+/// The furthest header byte that is ever looked at: layer 2 with all tags and labels, IPv6, eight extension headers of
+/// 2,048 bytes at most. It bounds the verifier's view of variable offsets.
+pub const HEADER_BYTES_MAX: u32 = 16_383;
+
+/// Frame check sequence, preamble with delimiter and inter-packet gap: what a frame takes on the line beside its bytes
+/// (IEEE 802.3: 4 + 8 + 12).
+pub const LINE_OVERHEAD_BYTES: u32 = 24;
+
+/// Length of an epoch of the cap's bucket. Shorter epochs would leave less than a frame's credit on slow facilities,
+/// longer ones would allow larger bursts.
+pub const EPOCH_NS: u64 = 5_000_000;
+/// Part of share × capacity that an epoch's credit is made of, in parts per million. The two per cent that are missing
+/// pay for the epochs that a window cuts at its ends; the argument stands in `path/cap.rs`.
+pub const CREDIT_PPM: u64 = 980_000;
+/// The largest chunk a CPU takes from the bucket at once.
+pub const CHUNK_BYTES_MAX: u64 = 65_536;
+/// A CPU's chunk is at most this part of an epoch's credit, so that what idle CPUs hold stays small.
+pub const CHUNKS_PER_EPOCH: u64 = 64;
+/// Bits of the bucket's word that hold the credit in bytes: 1 TiB an epoch, i.e. 1.7 Pbit/s.
+pub const CREDIT_BITS: u32 = 40;
+/// Attempts to change the bucket's word before a packet counts as over the cap. Each failed attempt means another CPU
+/// succeeded, so 8 suffice unless more than 8 CPUs meet in the same nanoseconds; then the strict side is taken.
+pub const BUCKET_ATTEMPTS_MAX: u32 = 8;
+
+/// The longest a tick may last: kernels run at 100 Hz or faster (`CONFIG_HZ_100`). A cached clock errs by that much.
+pub const TICK_NS_MAX: u64 = 10_000_000;
+/// The longest lease the agent may give; after it the kernel stops by itself.
+pub const LEASE_NS_MAX: u64 = 5_000_000_000;
+/// How often the agent renews the lease.
+pub const LEASE_RENEWAL_NS: u64 = 1_000_000_000;
+
+/// Art. 17: a foreign-to-foreign measure takes at most 30 % of the facility's transmission capacity.
+pub const FOREIGN_TO_FOREIGN_SHARE_PPM_MAX: u32 = 300_000;
+/// Parts per million in a whole.
+pub const PPM: u64 = 1_000_000;
+/// Counted conditions a rule needs under Arts 15 and 17 (Art. 22(2)).
+pub const CONDITIONS_MIN: u8 = 2;
+/// Counted conditions a rule needs under Arts 32 and 33 (Art. 35(2)): one, from the approved list.
+pub const CONDITIONS_APPROVED_MIN: u8 = 1;
+/// Kinds of condition: address, port, protocol, TCP flags, length, fragment, payload.
+pub const CONDITION_KINDS: usize = 7;
+
+/// CPUs for which rings are made.
+pub const CPUS_MAX: usize = 128;
+/// Bytes of one CPU's ring: 8,700 records, i.e. 8 ms of the highest rate a CPU was measured to select at.
+pub const RING_BYTES: u32 = 1 << 20;
+
+const _: () = assert!(RULE_WORDS * 64 == RULES_MAX);
+const _: () = assert!(RING_BYTES.is_power_of_two());
+const _: () = assert!(LEASE_RENEWAL_NS * 2 < LEASE_NS_MAX);
+const _: () = assert!(CREDIT_PPM < PPM);
+// A window of one second touches at most (1 s + tick) / epoch + 2 epochs; all their credit must fit into the second.
+const _: () = assert!(
+    ((1_000_000_000 + TICK_NS_MAX) / EPOCH_NS + 2) * CREDIT_PPM * EPOCH_NS <= 1_000_000_000 * PPM
+);

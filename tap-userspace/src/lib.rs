@@ -1,0 +1,4 @@
+//! gwtap: the agent on the mirror host and the receiving facility.
+
+pub mod prefixes;
+pub mod selectors;

@@ -1,0 +1,3 @@
+//! The `gwtap` binary.
+
+fn main() {}

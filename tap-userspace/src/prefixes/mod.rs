@@ -1,0 +1,1 @@
+//! Address ranges: merging, special-purpose registries, the country table.

@@ -1,0 +1,3 @@
+//! Selector sets: parsing, checking against the order, activation.
+
+pub mod rule;

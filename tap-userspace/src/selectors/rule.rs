@@ -1,0 +1,84 @@
+//! A rule whose conditions have been checked: what compiles into the kernel's tables and what the clear-address policy
+//! is read from. [`super::check`] is the only maker.
+
+use ipnetwork::IpNetwork;
+use std::ops::RangeInclusive;
+use tap_common::abi::rule::ConditionKind;
+use tap_common::path::parse::Fragment;
+
+/// What an address condition is (Art. 22(2)): only `FacilityAddress` may ever clear an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressItem {
+    /// (i) Address of a facility.
+    FacilityAddress,
+    /// (iii) Other aid.
+    Aid,
+}
+
+/// The values of one address condition: merged, sorted, without overlap, host bits zero.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AddressValues {
+    /// Which item it is.
+    pub item: AddressItem,
+    /// Merged prefixes: what the kernel matches.
+    pub prefixes: Vec<IpNetwork>,
+    /// The entries as the set wrote them (host bits zero): the clear-address policy looks at these lengths.
+    pub entries: Vec<IpNetwork>,
+}
+
+/// Selector contents leave no trace: the debug form shows counts only.
+impl std::fmt::Debug for AddressValues {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddressValues")
+            .field("item", &self.item)
+            .field("prefixes", &self.prefixes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// TCP flags condition: `flags & mask == value`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FlagValues {
+    /// Bits that are looked at.
+    pub mask: u8,
+    /// What they must be; a subset of `mask`.
+    pub value: u8,
+}
+
+/// A checked rule: the conjunction of the conditions that are there. Each field appears at most once in a rule.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CheckedRule {
+    /// Id as the set names it; unique in the set.
+    pub id: String,
+    /// Act (target act of the measure) the rule is for.
+    pub act: String,
+    /// Source address is one of these.
+    pub source_address: Option<AddressValues>,
+    /// Destination address is one of these.
+    pub destination_address: Option<AddressValues>,
+    /// Source or destination address is one of these.
+    pub address: Option<AddressValues>,
+    /// Source port is in one of these; merged and sorted.
+    pub source_port: Option<Vec<RangeInclusive<u16>>>,
+    /// Destination port is in one of these.
+    pub destination_port: Option<Vec<RangeInclusive<u16>>>,
+    /// Source or destination port is in one of these.
+    pub port: Option<Vec<RangeInclusive<u16>>>,
+    /// Protocol is one of these; sorted.
+    pub protocol: Option<Vec<u8>>,
+    /// TCP flags.
+    pub tcp_flags: Option<FlagValues>,
+    /// IP length is in this range.
+    pub ip_length: Option<RangeInclusive<u32>>,
+    /// Fragment state is one of these; sorted.
+    pub fragment: Option<Vec<Fragment>>,
+    /// Kinds whose condition counts; sorted, each once.
+    pub counted: Vec<ConditionKind>,
+}
+
+/// Selector contents leave no trace.
+impl std::fmt::Debug for CheckedRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckedRule").field("counted", &self.counted.len()).finish_non_exhaustive()
+    }
+}

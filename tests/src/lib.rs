@@ -1,0 +1,1 @@
+//! The laboratory: namespaces with a real mirror port, generators and peers for the integration tests and the demo.
