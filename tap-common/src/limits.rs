@@ -65,6 +65,4 @@ const _: () = assert!(RING_BYTES.is_power_of_two());
 const _: () = assert!(LEASE_RENEWAL_NS * 2 < LEASE_NS_MAX);
 const _: () = assert!(CREDIT_PPM < PPM);
 // A window of one second touches at most (1 s + tick) / epoch + 2 epochs; all their credit must fit into the second.
-const _: () = assert!(
-    ((1_000_000_000 + TICK_NS_MAX) / EPOCH_NS + 2) * CREDIT_PPM * EPOCH_NS <= 1_000_000_000 * PPM
-);
+const _: () = assert!(((1_000_000_000 + TICK_NS_MAX) / EPOCH_NS + 2) * CREDIT_PPM * EPOCH_NS <= 1_000_000_000 * PPM);

@@ -1,1 +1,3 @@
 //! The laboratory: namespaces with a real mirror port, generators and peers for the integration tests and the demo.
+
+pub mod need;
