@@ -1,4 +1,5 @@
 //! gwtap: the agent on the mirror host and the receiving facility.
 
+pub mod path;
 pub mod prefixes;
 pub mod selectors;
