@@ -1,5 +1,7 @@
 //! gwtap: the agent on the mirror host and the receiving facility.
 
+pub mod cli;
+pub mod keys;
 pub mod path;
 pub mod prefixes;
 pub mod selectors;

@@ -1,3 +1,7 @@
 //! The `gwtap` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tap_userspace::cli::main()
+}

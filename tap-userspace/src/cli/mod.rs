@@ -1,0 +1,52 @@
+//! The command line: one verb, one file. Each has `Args` and `run`, which returns the exit code.
+//!
+//! Exit codes: 0 done, 1 failure at run time, 2 wrong usage, 3 refused (an input that the rules refuse: order, selector
+//! set, activation, key, clock).
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+pub mod keygen;
+
+/// Exit code of a failure at run time.
+pub const FAILED: u8 = 1;
+/// Exit code of an input that the rules refuse.
+pub const REFUSED: u8 = 3;
+
+/// Header records of lawfully selected traffic from a mirror port, and nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "gwtap", version, propagate_version = true, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Keygen(keygen::Args),
+}
+
+/// An input that the rules refuse: ends the program with [`REFUSED`] instead of [`FAILED`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+impl Refused {
+    /// A refusal that says what `error` says.
+    pub fn because(error: impl std::fmt::Display) -> anyhow::Error {
+        Self(error.to_string()).into()
+    }
+}
+
+/// Runs the verb that the command line names; errors go to stderr as `gwtap: …`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let verb = Cli::parse().verb;
+    let result = match verb {
+        Verb::Keygen(args) => keygen::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("gwtap: {error:#}");
+        if error.is::<Refused>() { ExitCode::from(REFUSED) } else { ExitCode::from(FAILED) }
+    })
+}
