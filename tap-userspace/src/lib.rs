@@ -2,6 +2,9 @@
 
 pub mod cli;
 pub mod keys;
+#[cfg(feature = "laboratory")]
+pub mod laboratory;
+pub mod limits;
 pub mod path;
 pub mod prefixes;
 pub mod selectors;
