@@ -1,0 +1,99 @@
+//! Links between hosts: veth pairs, addresses, forwarding, the mirror. In: hosts and interface names. Out: changes of the
+//! kernel's state inside their namespaces. Offloads are switched off: a mirror port carries frames, not super-frames.
+
+use std::os::fd::AsRawFd as _;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Host;
+
+/// Joins two hosts by a veth pair, both ends up and without offloads.
+pub(super) fn pair(left: &Host, left_name: &str, right: &Host, right_name: &str) -> Result<()> {
+    let netns = right.net_path();
+    left.run("ip", ["link", "add", left_name, "type", "veth", "peer", "name", right_name, "netns", &netns])?;
+    for (host, name) in [(left, left_name), (right, right_name)] {
+        // Duplicate address detection would keep addresses unusable for a second.
+        set(host, &format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
+        host.enter(|| offloads_off(name))??;
+        host.run("ip", ["link", "set", name, "up"])?;
+    }
+    Ok(())
+}
+
+/// Gives an interface an address.
+pub(super) fn address(host: &Host, name: &str, address: &str) -> Result<()> {
+    let mut words = vec!["address", "add", address, "dev", name];
+    if address.contains(':') {
+        words.push("nodad");
+    }
+    host.run("ip", words).map(drop)
+}
+
+/// Makes a host a router.
+pub(super) fn forward(host: &Host) -> Result<()> {
+    set(host, "net/ipv4/ip_forward", "1")?;
+    set(host, "net/ipv6/conf/all/forwarding", "1")
+}
+
+/// Keeps a host from speaking on an interface by itself (IPv6 neighbour discovery, multicast).
+pub(super) fn silence(host: &Host, name: &str) -> Result<()> {
+    set(host, &format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
+    host.run("ip", ["link", "set", name, "arp", "off", "multicast", "off"]).map(drop)
+}
+
+/// Copies what passes `from`, both ways, out of `to`.
+pub(super) fn mirror(host: &Host, from: &str, to: &str) -> Result<()> {
+    host.run("tc", ["qdisc", "add", "dev", from, "clsact"])?;
+    for hook in ["ingress", "egress"] {
+        let filter = ["filter", "add", "dev", from, hook, "protocol", "all", "prio", "1"];
+        let action = ["action", "mirred", "egress", "mirror", "dev", to];
+        let all = host.run("tc", filter.iter().chain(&["matchall"]).chain(&action));
+        if all.is_err() {
+            // Not every kernel has the matchall classifier; u32 with an empty key is the same.
+            host.run("tc", filter.iter().chain(&["u32", "match", "u32", "0", "0"]).chain(&action))
+                .context("the kernel has neither tc's matchall nor its u32 classifier")?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a kernel parameter inside a host.
+fn set(host: &Host, key: &str, value: &str) -> Result<()> {
+    let file = format!("/proc/sys/{key}");
+    host.enter(|| std::fs::write(&file, value))?.with_context(|| format!("{file} on host {}", host.name()))
+}
+
+/// `struct ethtool_value` of linux/ethtool.h.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// The request of linux/sockios.h that carries them.
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+
+/// ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO of linux/ethtool.h: segmentation and receive merging.
+const OFFLOADS: [u32; 3] = [0x1f, 0x24, 0x2c];
+
+fn offloads_off(name: &str) -> Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").context("a socket for ethtool")?;
+    for command in OFFLOADS {
+        let mut value = EthtoolValue { command, data: 0 };
+        // SAFETY: an all-zero ifreq is valid; it is plain data.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        if name.len() >= request.ifr_name.len() {
+            bail!("{name}: an interface name has at most {} bytes", request.ifr_name.len() - 1);
+        }
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        // SAFETY: `request` and `value` outlive the call and have the kernel's layout; the call reads both.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+        if result < 0 {
+            return Err(std::io::Error::last_os_error()).with_context(|| format!("offloads of {name}"));
+        }
+    }
+    Ok(())
+}
