@@ -1,10 +1,13 @@
 //! gwtap: the agent on the mirror host and the receiving facility.
 
 pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod keys;
 #[cfg(feature = "laboratory")]
 pub mod laboratory;
 pub mod limits;
 pub mod path;
 pub mod prefixes;
+pub mod run;
 pub mod selectors;

@@ -1,5 +1,64 @@
 //! Every constant of userspace that bounds something, with its reason. Units stand in the names.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
 /// The largest record of a capture file that is read: far above the 262,144 bytes that capturing tools take at most,
 /// and small enough that a length that lies does not take the machine's memory.
 pub const CAPTURE_RECORD_BYTES_MAX: u32 = 16 << 20;
+
+// The agent.
+
+/// Bytes the spool takes on disk unless the configuration says otherwise: an hour of 10,000 records a second.
+pub const SPOOL_BYTES_DEFAULT: u64 = 4 << 30;
+/// Least bytes of a spool: two segments, so that one can be trimmed while the other is written.
+pub const SPOOL_BYTES_MIN: u64 = 2 * SPOOL_SEGMENT_BYTES;
+/// Bytes of one spool segment: a trim frees that much at once.
+pub const SPOOL_SEGMENT_BYTES: u64 = 16 << 20;
+/// Where the metrics page is unless the configuration says otherwise.
+pub const METRICS_LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+/// Bytes of an interface's name: `IFNAMSIZ` less its closing zero (if.h).
+pub const INTERFACE_NAME_BYTES_MAX: usize = 15;
+
+/// How far wall clock minus boot time may fall between two readings before it counts as a step back. Slewing moves both
+/// clocks alike; what remains is the time between the two reads, which [`CLOCK_READ_NS_MAX`] bounds.
+pub const CLOCK_STEP_NS: u64 = 5_000_000;
+/// Longest a reading of the two clocks may take; a reading that was interrupted for longer is made again.
+pub const CLOCK_READ_NS_MAX: u64 = 1_000_000;
+/// Readings tried before the clock counts as unreadable.
+pub const CLOCK_READ_ATTEMPTS_MAX: u32 = 16;
+/// How often the last wall time is written down: a clock set back while the agent is down is noticed to this precision.
+pub const STATE_WRITE_NS: u64 = 10_000_000_000;
+/// Bytes of the state file that are read at most: one short line per measure the host has ever had.
+pub const STATE_BYTES_MAX: u64 = 1 << 20;
+
+/// How often the rings are looked at: a ring holds 8 ms of the highest rate measured.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(1);
+/// Records taken from one ring before the next ring's turn, so that no CPU's ring waits for another's.
+pub const DRAIN_RECORDS_MAX: usize = 4_096;
+/// Records at which a batch is spooled at once: some four messages.
+pub const BATCH_RECORDS_MAX: usize = 2_048;
+/// Longest a record waits for its batch, and a batch for its flush to disk.
+pub const BATCH_DELAY: Duration = Duration::from_millis(100);
+/// How often admitted bytes are sampled for the sliding one-second windows.
+pub const SHARE_SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
+/// Shortest window over which the share is judged (Art. 17 as this project reads it).
+pub const SHARE_WINDOW_NS_MIN: u64 = 1_000_000_000;
+/// Generations whose clear-address policies are kept: rings are drained every millisecond, a swap takes tens of them.
+pub const GENERATIONS_KEPT_MAX: usize = 16;
+/// After the lease is revoked: a packet in flight and a tick of the cached clock are over within this time.
+pub const STOP_SETTLE: Duration = Duration::from_millis(30);
+/// How long a stopping agent waits for acknowledgements before it leaves the rest in the spool.
+pub const STOP_EXPORT_MAX: Duration = Duration::from_secs(5);
+/// Least time between two log lines about the same alarm.
+pub const ALARM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Bytes of one request on the control socket: a selector set of a million addresses is 25 MB.
+pub const CONTROL_REQUEST_BYTES_MAX: u64 = 64 << 20;
+/// How long a control connection may take to send its request.
+pub const CONTROL_READ_MAX: Duration = Duration::from_secs(30);
+/// Control connections served at once: an operator, a monitor and room.
+pub const CONTROL_CONNECTIONS_MAX: usize = 8;
+
+const _: () = assert!(CLOCK_READ_NS_MAX < CLOCK_STEP_NS);
+const _: () = assert!(BATCH_RECORDS_MAX <= DRAIN_RECORDS_MAX);

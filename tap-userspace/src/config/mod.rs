@@ -1,0 +1,353 @@
+//! The agent's configuration, `/etc/gwtap/gwtap.toml`.
+//!
+//! In: the file's text. Out: a [`Config`] whose values are inside their bounds and whose paths are resolved.
+//! It never reads what the paths name, and no secret stands in it: keys are files of their own.
+//! Bounds: unknown keys are refused, because a misspelt limit is a limit that does not hold.
+
+mod check;
+mod error;
+#[cfg(test)]
+mod tests;
+
+pub use error::ConfigError;
+
+use crate::limits;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Where `gwtap run` looks for its configuration without `--config`.
+pub const DEFAULT_FILE: &str = "/etc/gwtap/gwtap.toml";
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who this host is.
+    pub host: Host,
+    /// Whose signatures count.
+    pub trust: Trust,
+    /// The order in force.
+    pub order: OrderFile,
+    /// What is looked for.
+    pub selectors: Selectors,
+    /// Where the traffic comes in.
+    pub mirror: Mirror,
+    /// How far the machine's clock is trusted.
+    #[serde(default)]
+    pub clock: Clock,
+    /// Which address belongs where.
+    pub country_table: CountryTableFile,
+    /// Keys of the pseudonyms.
+    pub pseudonyms: Pseudonyms,
+    /// Records that are not acknowledged yet.
+    pub spool: SpoolSection,
+    /// The receiving facility.
+    pub export: Export,
+    /// The operator's socket.
+    #[serde(default)]
+    pub control: Control,
+    /// Prometheus.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// What must outlive a restart.
+    pub state: State,
+}
+
+/// `[host]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Name of this host, as the receiving facility and the log show it.
+    pub name: String,
+    /// The host's Ed25519 key; orders name its public key's SHA-256.
+    pub key_file: PathBuf,
+    /// The host's X25519 key, to which pseudonym keys are sealed.
+    pub sealing_key_file: PathBuf,
+}
+
+/// `[trust]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// Public keys and their roles.
+    pub roots_file: PathBuf,
+}
+
+/// `[order]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderFile {
+    /// The signed order.
+    pub file: PathBuf,
+}
+
+/// `[selectors]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selectors {
+    /// The selector set.
+    pub set_file: PathBuf,
+    /// Its activation, signed by two persons.
+    pub activation_file: PathBuf,
+}
+
+/// `[mirror]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// The interface the router mirrors to, by name; the order names it too.
+    pub interface: String,
+    /// What happens to the frame itself.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Where XDP is attached.
+    #[serde(default)]
+    pub attach: Attach,
+    /// Directory on a BPF file system for the maps that outlive the agent.
+    #[serde(default = "default_pin_directory")]
+    pub pin_directory: PathBuf,
+}
+
+/// What happens to a frame after it was counted and, perhaps, recorded.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The interface receives copies: every frame is dropped in the driver.
+    #[default]
+    Mirror,
+    /// The interface carries the traffic itself: every frame is passed on, whatever the verdict.
+    Inline,
+}
+
+/// Where XDP is attached.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Attach {
+    /// In the driver.
+    #[default]
+    Native,
+    /// In the network stack, for drivers without XDP; slower, and sees frames after the stack touched them.
+    Generic,
+}
+
+/// `[clock]`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clock {
+    /// Whether the lease needs the kernel's word that the clock is synchronised.
+    #[serde(default)]
+    pub synchronised: Synchronised,
+    /// The receiving endpoint is in a laboratory's namespace: `not-required` may stand beside an endpoint that is not
+    /// loopback.
+    #[serde(default)]
+    pub laboratory_namespace: bool,
+}
+
+/// Whether an unsynchronised clock stops the tap.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Synchronised {
+    /// The lease is not renewed while the kernel reports `STA_UNSYNC`.
+    #[default]
+    Required,
+    /// Laboratory and demo only; said at start, in the log and in a metric.
+    NotRequired,
+}
+
+/// `[country_table]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountryTableFile {
+    /// The table; its SHA-256 must be the order's.
+    pub file: PathBuf,
+    /// How it is written.
+    pub format: CountryFormat,
+    /// Day of the table (`YYYY-MM-DD`) where the file itself does not say it; a range CSV needs it.
+    pub date: Option<String>,
+    /// Take the documentation ranges (RFC 5737, RFC 3849) from the table: laboratory and demo only, shown in a metric.
+    #[serde(default)]
+    pub documentation_prefixes: bool,
+}
+
+/// How a country table is written.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum CountryFormat {
+    /// Lines `start,end,country`.
+    Csv,
+    /// A regional registry's delegated-extended file.
+    Delegated,
+}
+
+/// `[pseudonyms]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pseudonyms {
+    /// The current epoch's keys, sealed to this host.
+    pub key_file: PathBuf,
+}
+
+/// `[spool]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpoolSection {
+    /// Directory of the spool, for the agent alone.
+    pub directory: PathBuf,
+    /// The spool's key: a credential file, not on the spool's disk.
+    pub key_file: PathBuf,
+    /// Bytes the spool may take on disk; a full spool refuses the newest message and says so.
+    #[serde(default = "default_spool_bytes")]
+    pub bytes_max: u64,
+}
+
+/// `[export]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// `host:port` of the receiving facility.
+    pub endpoint: String,
+    /// Name its certificate must carry.
+    pub server_name: String,
+    /// Certificates (PEM) that may have signed it.
+    pub ca_file: PathBuf,
+    /// This host's certificate (PEM).
+    pub certificate_file: PathBuf,
+    /// Its key (PEM).
+    pub key_file: PathBuf,
+    /// Which template the records follow.
+    #[serde(default)]
+    pub template: TemplateName,
+    /// Whether the peer acknowledges durable storage.
+    #[serde(default)]
+    pub acknowledgement: Acknowledgement,
+}
+
+/// Which template the records follow.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum TemplateName {
+    /// RFC 5476/5477 vocabulary.
+    #[default]
+    Psamp,
+    /// For flow collectors: times, packets and bytes.
+    Flow,
+}
+
+/// What trims the spool.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Acknowledgement {
+    /// The peer's acknowledgement of durable storage; a peer that offers none is refused.
+    #[default]
+    Required,
+    /// A plain IPFIX collector: a message counts as delivered once it is written to the connection.
+    None,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    /// Unix socket of `gwtap status` and `gwtap selectors load`, mode 0600.
+    #[serde(default = "default_control_socket")]
+    pub socket: PathBuf,
+}
+
+/// `[metrics]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port of the metrics page; loopback only.
+    #[serde(default = "default_metrics_listen")]
+    pub listen: SocketAddr,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Directory of what must outlive a restart: highest activation, last wall time, the active set (sealed).
+    pub directory: PathBuf,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: default_control_socket() }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: default_metrics_listen() }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file. Relative paths in it are taken from the file's own directory.
+    ///
+    /// # Errors
+    /// Names the file, the line or key, and what to change.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_path_buf(), source })?;
+        Self::from_toml(&text, file)
+    }
+
+    /// As [`Config::load`], with the text at hand; `file` is for messages and relative paths.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_toml(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::syntax(file, text, &error))?;
+        check::check(&config).map_err(|(key, reason)| ConfigError::Value { file: file.to_path_buf(), key, reason })?;
+        config.resolve(file.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// Whether an unsynchronised clock is tolerated: it is said at start, in the log and in a metric.
+    #[must_use]
+    pub fn clock_not_required(&self) -> bool {
+        self.clock.synchronised == Synchronised::NotRequired
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let paths = [
+            &mut self.host.key_file,
+            &mut self.host.sealing_key_file,
+            &mut self.trust.roots_file,
+            &mut self.order.file,
+            &mut self.selectors.set_file,
+            &mut self.selectors.activation_file,
+            &mut self.mirror.pin_directory,
+            &mut self.country_table.file,
+            &mut self.pseudonyms.key_file,
+            &mut self.spool.directory,
+            &mut self.spool.key_file,
+            &mut self.export.ca_file,
+            &mut self.export.certificate_file,
+            &mut self.export.key_file,
+            &mut self.control.socket,
+            &mut self.state.directory,
+        ];
+        for path in paths {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+fn default_pin_directory() -> PathBuf {
+    PathBuf::from("/sys/fs/bpf/gwtap")
+}
+
+fn default_spool_bytes() -> u64 {
+    limits::SPOOL_BYTES_DEFAULT
+}
+
+fn default_control_socket() -> PathBuf {
+    PathBuf::from("/run/gwtap/control.sock")
+}
+
+fn default_metrics_listen() -> SocketAddr {
+    limits::METRICS_LISTEN_DEFAULT
+}

@@ -1,0 +1,104 @@
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../deploy/gwtap.example.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::from_toml(text, Path::new("/etc/gwtap/gwtap.toml"))
+}
+
+fn refusal(from: &str, to: &str) -> String {
+    assert!(EXAMPLE.contains(from), "the example has no `{from}`");
+    parse(&EXAMPLE.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn the_example_is_a_configuration_and_its_comments_are_the_defaults() {
+    let plain = parse(EXAMPLE).unwrap();
+    let uncommented: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.contains(" = ") && !rest.starts_with(char::is_uppercase) => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let spelt_out = parse(&uncommented).unwrap();
+    assert_eq!(format!("{plain:?}"), format!("{spelt_out:?}"));
+    for key in ["bytes_max", "listen", "socket", "pin_directory", "template", "acknowledgement", "attach", "mode"] {
+        assert!(uncommented.contains(&format!("\n{key} = ")), "{key} is not shown in the example");
+    }
+}
+
+#[test]
+fn paths_are_taken_from_the_files_directory() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.order.file, Path::new("/etc/gwtap/order.note"));
+    assert_eq!(config.spool.directory, Path::new("/var/lib/gwtap/spool"));
+    assert_eq!(config.mirror.pin_directory, Path::new("/sys/fs/bpf/gwtap"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_file_line_section_and_key() {
+    let message = refusal("roots_file = ", "root_file = ");
+    assert!(message.starts_with("/etc/gwtap/gwtap.toml:"), "{message}");
+    assert!(message.contains("[trust] root_file: unknown field `root_file`"), "{message}");
+    assert!(message.contains("gwtap.example.toml"), "{message}");
+}
+
+#[test]
+fn a_missing_key_is_refused_by_section() {
+    let message = refusal("server_name = \"receive.example\"\n", "");
+    assert!(message.contains("[export]") && message.contains("missing field `server_name`"), "{message}");
+}
+
+#[test]
+fn a_metrics_address_that_is_not_loopback_is_refused() {
+    let message = refusal("# listen = \"127.0.0.1:9464\"", "listen = \"0.0.0.0:9464\"");
+    assert!(message.contains("metrics.listen: 0.0.0.0:9464 is not loopback"), "{message}");
+}
+
+#[test]
+fn an_unsynchronised_clock_is_refused_beside_an_endpoint_elsewhere() {
+    let asked = "synchronised = \"not-required\"";
+    let message = refusal("# synchronised = \"required\"", asked);
+    assert!(message.contains("clock.synchronised: \"not-required\" is refused"), "{message}");
+
+    let with_clock = EXAMPLE.replacen("# synchronised = \"required\"", asked, 1);
+    for endpoint in ["127.0.0.1:4740", "[::1]:4740", "localhost:4740", "127.8.0.1:1"] {
+        let text = with_clock.replacen("receive.example:4740", endpoint, 1);
+        assert!(parse(&text).unwrap().clock_not_required(), "{endpoint}");
+    }
+    let laboratory = with_clock.replacen("# laboratory_namespace = false", "laboratory_namespace = true", 1);
+    assert!(parse(&laboratory).unwrap().clock_not_required());
+}
+
+#[test]
+fn values_outside_their_bounds_are_refused_by_key() {
+    for (from, to, key) in [
+        ("endpoint = \"receive.example:4740\"", "endpoint = \"receive.example\"", "export.endpoint"),
+        ("endpoint = \"receive.example:4740\"", "endpoint = \"::1:4740\"", "export.endpoint"),
+        ("endpoint = \"receive.example:4740\"", "endpoint = \"receive.example:0\"", "export.endpoint"),
+        ("interface = \"mirror0\"", "interface = \"a-name-of-16-byte\"", "mirror.interface"),
+        ("interface = \"mirror0\"", "interface = \"lo\"", "mirror.interface"),
+        ("date = \"2026-11-01\"", "date = \"2026-13-01\"", "country_table.date"),
+        ("date = \"2026-11-01\"", "", "country_table.date"),
+        ("# bytes_max = 4294967296", "bytes_max = 4096", "spool.bytes_max"),
+        ("name = \"mirror-1\"", "name = \"mirror 1\"", "host.name"),
+        ("file = \"order.note\"", "file = \"\"", "order.file"),
+    ] {
+        let message = refusal(from, to);
+        assert!(message.contains(&format!("gwtap.toml: {key}: ")), "{key}: {message}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let message = Config::load(Path::new("/nonexistent/gwtap.toml")).unwrap_err().to_string();
+    assert!(message.starts_with("/nonexistent/gwtap.toml: cannot be read"), "{message}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(\\[[a-z_]{0,8}\\]\n|[a-z_]{1,8} = [\"0-9a-z]{0,6}\n|.{0,20}\n){0,8}") {
+        drop(parse(&text));
+    }
+}

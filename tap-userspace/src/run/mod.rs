@@ -1,0 +1,3 @@
+//! The agent: from a signed order to delivered records.
+
+pub mod state;

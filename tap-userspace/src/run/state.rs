@@ -1,0 +1,285 @@
+//! What must outlive a restart: per measure the highest activation, and the last wall time.
+//!
+//! In: a directory that only the agent writes. Out: refusals of anything lower or earlier. It holds digests and numbers,
+//! never what a set contains. Bound: the file is replaced whole (written beside, flushed, renamed, directory flushed),
+//! so a crash leaves the old or the new one.
+
+use crate::limits::STATE_BYTES_MAX;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+const FILE_NAME: &str = "state.json";
+const VERSION: u32 = 1;
+
+/// Why the state refuses, or cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The directory or file cannot be read or written.
+    #[error("{}: {source}; [state] directory must exist on a local disk and be writable for the agent", path.display())]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what the agent writes.
+    #[error(
+        "{}: {reason}; restore it from a backup: without it the agent cannot know which activation was the last", path.display()
+    )]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The activation is older than one already seen.
+    #[error(
+        "activation: number {number} is below {highest}, the last one accepted for measure {measure}; going back to an \
+         older set takes a new activation with number {next}"
+    )]
+    Lower {
+        /// Measure.
+        measure: String,
+        /// Number offered.
+        number: u64,
+        /// Highest accepted.
+        highest: u64,
+        /// What a new activation must carry.
+        next: u64,
+    },
+    /// The same number for another set.
+    #[error(
+        "activation: number {number} of measure {measure} was already used for another selector set; number {next} is next"
+    )]
+    Reused {
+        /// Measure.
+        measure: String,
+        /// Number offered.
+        number: u64,
+        /// What a new activation must carry.
+        next: u64,
+    },
+    /// A runtime change must be the very next number.
+    #[error("activation: number {number} of measure {measure} is not the next one, {next}; sign it with that number")]
+    NotNext {
+        /// Measure.
+        measure: String,
+        /// Number offered.
+        number: u64,
+        /// What it must be.
+        next: u64,
+    },
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    last_unix_ns: u64,
+    activations: BTreeMap<String, Highest>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Highest {
+    number: u64,
+    set_sha256: String,
+}
+
+/// The state, in memory as it is on disk.
+#[derive(Debug)]
+pub struct State {
+    path: PathBuf,
+    stored: Stored,
+}
+
+impl State {
+    /// Reads the state; a directory without one is a first start. The directory is made if it is not there.
+    ///
+    /// # Errors
+    /// Not readable, or not what the agent wrote.
+    pub fn open(directory: &Path) -> Result<Self, StateError> {
+        let path = directory.join(FILE_NAME);
+        std::fs::create_dir_all(directory).map_err(|source| io(directory, source))?;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self { path, stored: Stored { version: VERSION, ..Stored::default() } });
+            }
+            Err(source) => return Err(io(&path, source)),
+        };
+        let mut text = String::new();
+        file.take(STATE_BYTES_MAX).read_to_string(&mut text).map_err(|source| io(&path, source))?;
+        let stored: Stored = serde_json::from_str(&text)
+            .map_err(|error| StateError::Invalid { path: path.clone(), reason: error.to_string() })?;
+        if stored.version != VERSION {
+            let reason = format!("version {} is not {VERSION}", stored.version);
+            return Err(StateError::Invalid { path, reason });
+        }
+        Ok(Self { path, stored })
+    }
+
+    /// Last wall time that was written down, nanoseconds since 1970; 0 at a first start.
+    #[must_use]
+    pub fn last_unix_ns(&self) -> u64 {
+        self.stored.last_unix_ns
+    }
+
+    /// The number the next activation of `measure` carries.
+    #[must_use]
+    pub fn next_number(&self, measure: &str) -> u64 {
+        self.stored.activations.get(measure).map_or(1, |highest| highest.number.saturating_add(1))
+    }
+
+    /// Whether an agent that starts may take this activation: the last one again, or a later one.
+    ///
+    /// # Errors
+    /// The number is lower, or was another set's.
+    pub fn admit_start(&self, measure: &str, number: u64, set_sha256: &[u8; 32]) -> Result<(), StateError> {
+        let Some(highest) = self.stored.activations.get(measure) else { return Ok(()) };
+        let next = self.next_number(measure);
+        let measure = measure.to_owned();
+        if number < highest.number {
+            return Err(StateError::Lower { measure, number, highest: highest.number, next });
+        }
+        if number == highest.number && hex::encode(set_sha256) != highest.set_sha256 {
+            return Err(StateError::Reused { measure, number, next });
+        }
+        Ok(())
+    }
+
+    /// Whether a running agent may take this activation: the very next number.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub fn admit_next(&self, measure: &str, number: u64) -> Result<(), StateError> {
+        let next = self.next_number(measure);
+        if number == next {
+            return Ok(());
+        }
+        Err(StateError::NotNext { measure: measure.to_owned(), number, next })
+    }
+
+    /// Keeps an activation as the highest of its measure; on disk when it returns.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing is changed then.
+    pub fn keep_activation(&mut self, measure: &str, number: u64, set_sha256: &[u8; 32]) -> Result<(), StateError> {
+        let mut changed = self.stored.clone();
+        changed.activations.insert(measure.to_owned(), Highest { number, set_sha256: hex::encode(set_sha256) });
+        self.write(changed)
+    }
+
+    /// Keeps the wall time, if it is later than the one kept; on disk when it returns.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing is changed then.
+    pub fn keep_time(&mut self, unix_ns: u64) -> Result<(), StateError> {
+        if unix_ns <= self.stored.last_unix_ns {
+            return Ok(());
+        }
+        let mut changed = self.stored.clone();
+        changed.last_unix_ns = unix_ns;
+        self.write(changed)
+    }
+
+    fn write(&mut self, changed: Stored) -> Result<(), StateError> {
+        let text = serde_json::to_vec_pretty(&changed)
+            .map_err(|error| StateError::Invalid { path: self.path.clone(), reason: error.to_string() })?;
+        replace_file(&self.path, &text).map_err(|source| io(&self.path, source))?;
+        self.stored = changed;
+        Ok(())
+    }
+}
+
+/// Replaces a file whole, mode 0600: after a crash the old or the new content is there.
+///
+/// # Errors
+/// Any of write, flush or rename failed.
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = directory.join(name);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    File::open(directory)?.sync_all()
+}
+
+fn io(path: &Path, source: std::io::Error) -> StateError {
+    StateError::Io { path: path.to_path_buf(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SET: [u8; 32] = [1; 32];
+    const OTHER: [u8; 32] = [2; 32];
+
+    #[test]
+    fn the_highest_activation_outlives_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut state = State::open(directory.path()).unwrap();
+        state.admit_start("m-1", 5, &SET).unwrap();
+        state.keep_activation("m-1", 5, &SET).unwrap();
+
+        let state = State::open(directory.path()).unwrap();
+        let lower = state.admit_start("m-1", 4, &SET).unwrap_err().to_string();
+        assert!(lower.contains("number 4 is below 5") && lower.contains("number 6"), "{lower}");
+        let reused = state.admit_start("m-1", 5, &OTHER).unwrap_err();
+        assert!(matches!(reused, StateError::Reused { next: 6, .. }), "{reused}");
+        state.admit_start("m-1", 5, &SET).unwrap();
+        state.admit_start("m-1", 6, &OTHER).unwrap();
+        state.admit_start("m-2", 1, &OTHER).unwrap();
+    }
+
+    #[test]
+    fn at_run_time_only_the_next_number_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut state = State::open(directory.path()).unwrap();
+        state.keep_activation("m-1", 5, &SET).unwrap();
+        for number in [0, 4, 5, 7, u64::MAX] {
+            assert!(matches!(state.admit_next("m-1", number), Err(StateError::NotNext { next: 6, .. })));
+        }
+        state.admit_next("m-1", 6).unwrap();
+    }
+
+    #[test]
+    fn wall_time_only_grows() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut state = State::open(directory.path()).unwrap();
+        assert_eq!(state.last_unix_ns(), 0);
+        state.keep_time(500).unwrap();
+        state.keep_time(400).unwrap();
+        assert_eq!(State::open(directory.path()).unwrap().last_unix_ns(), 500);
+    }
+
+    #[test]
+    fn a_damaged_state_is_refused_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in ["", "{", "{\"version\":9,\"last_unix_ns\":0,\"activations\":{}}"] {
+            std::fs::write(directory.path().join(FILE_NAME), text).unwrap();
+            let message = State::open(directory.path()).unwrap_err().to_string();
+            assert!(message.contains("state.json") && message.contains("restore it from a backup"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_an_interrupted_write_leaves_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut state = State::open(directory.path()).unwrap();
+        state.keep_time(7).unwrap();
+        std::fs::write(directory.path().join("state.json.new"), "{\"vers").unwrap();
+        let mut state = State::open(directory.path()).unwrap();
+        assert_eq!(state.last_unix_ns(), 7);
+        state.keep_time(8).unwrap();
+        assert_eq!(State::open(directory.path()).unwrap().last_unix_ns(), 8);
+    }
+}
