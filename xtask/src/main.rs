@@ -1,3 +1,39 @@
-//! What a developer, a newcomer and CI run.
+//! What a developer, a newcomer and CI run: `cargo xtask VERB`, one verb a file.
 
-fn main() {}
+mod check;
+mod command;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, about = "What a developer, a newcomer and CI run")]
+struct Line {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Installs what building the BPF object and the complete tests need (Debian; needs root)
+    Setup(setup::Args),
+    /// Builds and runs every test; says what could not run and why
+    Test(test::Args),
+    /// Formatting, lints, licences, advisories
+    Check(check::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Line::parse().verb {
+        Verb::Setup(args) => setup::setup(&args),
+        Verb::Test(args) => test::test(&args),
+        Verb::Check(args) => check::check(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,109 @@
+//! `cargo xtask setup`: installs what is missing, on Debian. In: the machine. Out: packages and two cargo programs; each is
+//! said before it is installed. What bounds it: nothing is installed that is there, and `test` and `demo` never install.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::command::{cargo, run, succeeds};
+
+/// Arguments of `cargo xtask setup`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What the complete tests and `check` need: foreign decoders and captures, cargo-deny
+    #[arg(long)]
+    test: bool,
+    /// What building the BPF object from source needs: a matching compiler pair and bpf-linker
+    #[arg(long)]
+    ebpf: bool,
+}
+
+/// A Debian package and what it is for.
+type Package = (&'static str, &'static str);
+
+const TEST: &[Package] = &[
+    ("iproute2", "namespaces, links and the mirror of the laboratory"),
+    ("tshark", "independent decoder of captures and of IPFIX"),
+    ("tcpdump", "second opinion on counts"),
+    ("xdp-tools", "xdp-filter, the peer of the benchmark"),
+    ("prometheus", "promtool, judge of the metrics"),
+    ("libfixbuf-tools", "ipfixDump, strict decoder of IPFIX files"),
+    ("socat", "TLS terminator in front of a decoder"),
+    ("bpftool", "what the kernel says it has loaded"),
+];
+
+const EBPF: &[Package] = &[
+    ("rustc-web", "the recorded compiler of the BPF object"),
+    ("cargo-web", "its cargo"),
+    ("rust-web-src", "its library source, to build core for BPF"),
+    ("llvm-22-dev", "the LLVM that bpf-linker links with"),
+    ("libpolly-22-dev", "part of that LLVM"),
+];
+
+/// The recorded bpf-linker; the object is reproducible with this one.
+const BPF_LINKER: &str = "0.13.0";
+
+pub(crate) fn setup(args: &Args) -> Result<ExitCode> {
+    // Without a choice: all of it.
+    let (test, ebpf) = if args.test || args.ebpf { (args.test, args.ebpf) } else { (true, true) };
+    let mut wanted = Vec::new();
+    if test {
+        wanted.extend_from_slice(TEST);
+    }
+    if ebpf {
+        wanted.extend_from_slice(EBPF);
+    }
+    packages(&wanted)?;
+    if test && !succeeds(cargo().args(["deny", "--version"])) {
+        println!("cargo-deny: licences and advisories of dependencies");
+        run(cargo().args(["install", "--locked", "cargo-deny"]))?;
+    }
+    if ebpf && !bpf_linker_is_there() {
+        println!("bpf-linker {BPF_LINKER}: links the BPF object");
+        run(cargo()
+            .args(["install", "bpf-linker", "--version", BPF_LINKER, "--no-default-features", "--features", "llvm-22"])
+            .env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22"))?;
+    }
+    println!("setup: everything is there");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn packages(wanted: &[Package]) -> Result<()> {
+    let missing: Vec<_> = wanted.iter().filter(|(name, _)| !installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("Debian packages to install:");
+    for (name, purpose) in &missing {
+        println!("  {name:<16} {purpose}");
+    }
+    let names: Vec<_> = missing.iter().map(|(name, _)| *name).collect();
+    if !Path::new("/etc/debian_version").exists() {
+        bail!("this is not Debian: install the programs above in your system's way, then go on without setup");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "installing packages needs root; run as root: apt-get install --no-install-recommends {}",
+            names.join(" ")
+        );
+    }
+    run(apt().arg("update").arg("-q"))?;
+    run(apt().args(["install", "-y", "-q", "--no-install-recommends"]).args(names))
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn installed(package: &str) -> bool {
+    let query = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).output();
+    query.is_ok_and(|output| output.status.success() && output.stdout == b"installed")
+}
+
+fn bpf_linker_is_there() -> bool {
+    let said = Command::new("bpf-linker").arg("--version").output();
+    said.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(BPF_LINKER))
+}

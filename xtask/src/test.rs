@@ -1,0 +1,137 @@
+//! `cargo xtask test`: builds, runs every test, and closes with what could not run and with one plain line of counts. In: the
+//! working tree. Out: the tests' own output, a table, `N passed, N failed`. It installs nothing.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use tap_tests::need;
+
+use crate::command::{cargo, root, run, shown};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A check that cannot run is a failure (CI, after `cargo xtask setup --test`)
+    #[arg(long)]
+    complete: bool,
+    /// The counts that a release must show; takes long
+    #[arg(long)]
+    long: bool,
+}
+
+/// What the test programs reported.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+pub(crate) fn test(args: &Args) -> Result<ExitCode> {
+    let started = Instant::now();
+    run(cargo().args(["build", "--workspace", "--bins"]))?;
+    run(cargo().args(["test", "--workspace", "--no-run"]))?;
+    println!("built in {} s", started.elapsed().as_secs());
+
+    let not_run = std::env::temp_dir().join(format!("gwtap-not-run-{}", std::process::id()));
+    let started = Instant::now();
+    let (counts, success) = run_tests(args, &not_run)?;
+    let seconds = started.elapsed().as_secs();
+    let absent = read_not_run(&not_run)?;
+
+    if !absent.is_empty() {
+        println!("\nnot run:");
+        let width = absent.iter().map(|(check, _)| check.len()).max().unwrap_or(0);
+        for (check, reason) in &absent {
+            println!("  {check:<width$}  {reason}");
+        }
+    }
+    println!("\ntests took {seconds} s; {} checks could not run", absent.len());
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    if args.complete && !absent.is_empty() {
+        bail!("--complete: every check has to run");
+    }
+    Ok(if success && counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_tests(args: &Args, not_run: &Path) -> Result<(Counts, bool)> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]).env(need::NOT_RUN, not_run);
+    command.env("GWTAP_BIN", gwtap()?);
+    command.env(need::COMPLETE, if args.complete { "1" } else { "0" });
+    command.env(need::LONG, if args.long { "1" } else { "0" });
+    println!("+ {}", shown(&command));
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test did not start")?;
+    let out = child.stdout.take().context("no output of cargo test")?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(out).lines() {
+        let line = line.context("reading the output of cargo test")?;
+        println!("{line}");
+        if let Some((passed, failed)) = result_line(&line) {
+            counts.passed += passed;
+            counts.failed += failed;
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && counts.failed == 0 {
+        println!("a test program ended without a result ({status})");
+    }
+    Ok((counts, status.success()))
+}
+
+/// The binary that the integration tests start, as just built.
+fn gwtap() -> Result<std::path::PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    let file = target.join("debug/gwtap");
+    if !file.exists() {
+        bail!("{}: not built", file.display());
+    }
+    Ok(file)
+}
+
+/// `test result: ok. 12 passed; 0 failed; …` of the standard test harness.
+fn result_line(line: &str) -> Option<(u64, u64)> {
+    let rest = line.strip_prefix("test result: ")?;
+    let (_, counts) = rest.split_once(". ")?;
+    let mut parts = counts.split("; ");
+    let passed = parts.next()?.strip_suffix(" passed")?.parse().ok()?;
+    let failed = parts.next()?.strip_suffix(" failed")?.parse().ok()?;
+    Some((passed, failed))
+}
+
+fn read_not_run(file: &Path) -> Result<BTreeSet<(String, String)>> {
+    if !file.exists() {
+        return Ok(BTreeSet::new());
+    }
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    std::fs::remove_file(file).with_context(|| file.display().to_string())?;
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(check, reason)| (check.to_owned(), reason.to_owned()))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_read() {
+        let line = "test result: FAILED. 11 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        assert_eq!(result_line(line), Some((11, 2)));
+        assert_eq!(result_line("test need::tests::a ... ok"), None);
+    }
+
+    #[test]
+    fn what_could_not_run_is_listed_once() {
+        let file = std::env::temp_dir().join(format!("gwtap-not-run-test-{}", std::process::id()));
+        std::fs::write(&file, "a\tno root\na\tno root\nb\tno tshark\n").unwrap();
+        let listed = read_not_run(&file).unwrap();
+        assert_eq!(listed.len(), 2);
+        assert!(!file.exists());
+    }
+}
