@@ -62,3 +62,10 @@ pub const CONTROL_CONNECTIONS_MAX: usize = 8;
 
 const _: () = assert!(CLOCK_READ_NS_MAX < CLOCK_STEP_NS);
 const _: () = assert!(BATCH_RECORDS_MAX <= DRAIN_RECORDS_MAX);
+
+/// The largest message a spool entry holds: an IPFIX message's length field is 16 bits wide (RFC 7011, section 3.1).
+pub const SPOOL_ENTRY_BYTES_MAX: usize = 65_535;
+/// The smallest segment: a few short messages; smaller ones would be mostly headers.
+pub const SPOOL_SEGMENT_BYTES_MIN: u64 = 1024;
+/// The largest segment: offsets in it are kept in 32 bits, and recovery may read one as a whole into memory.
+pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 256 << 20;
