@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod ipfix;
 pub mod keys;
 #[cfg(feature = "laboratory")]
 pub mod laboratory;

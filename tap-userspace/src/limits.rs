@@ -69,3 +69,17 @@ pub const SPOOL_ENTRY_BYTES_MAX: usize = 65_535;
 pub const SPOOL_SEGMENT_BYTES_MIN: u64 = 1024;
 /// The largest segment: offsets in it are kept in 32 bits, and recovery may read one as a whole into memory.
 pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 256 << 20;
+
+// IPFIX, export and receiving.
+
+/// Octets of a message body (the sets behind the identity): with header and identity set it stays well below the 65,535
+/// octets of a message, and below what the spool takes as an entry.
+pub const BODY_BYTES_MAX: usize = 60_000;
+/// Octets of a text in an options record, e.g. a rule id: a line.
+pub const TEXT_BYTES_MAX: usize = 512;
+/// Fields of one template that are kept; collectors' templates have tens.
+pub const TEMPLATE_FIELDS_MAX: usize = 512;
+/// Templates of one session that are kept; exporters have tens.
+pub const TEMPLATES_MAX: usize = 512;
+
+const _: () = assert!(BODY_BYTES_MAX + 16 + 128 <= SPOOL_ENTRY_BYTES_MAX);

@@ -182,10 +182,14 @@ pub struct Message<'a> {
 impl<'a> Message<'a> {
     /// All data records with their templates, in order.
     pub fn records(&self) -> impl Iterator<Item = (&Arc<Template>, &DataRecord<'a>)> {
-        self.sets.iter().flat_map(|set| match &set.body {
-            Body::Data(template, records) => Some(records.iter().map(move |record| (template, record))),
-            Body::Templates(_) | Body::Unknown => None,
-        }.into_iter().flatten())
+        self.sets.iter().flat_map(|set| {
+            match &set.body {
+                Body::Data(template, records) => Some(records.iter().map(move |record| (template, record))),
+                Body::Templates(_) | Body::Unknown => None,
+            }
+            .into_iter()
+            .flatten()
+        })
     }
 
     /// Data records, as the header's sequence number counts them (those of unknown templates cannot be counted).

@@ -43,7 +43,10 @@ impl Template {
     /// The fewest octets one of its records takes: a field of variable length takes one at least.
     #[must_use]
     pub fn record_bytes_min(&self) -> usize {
-        self.fields.iter().map(|field| if field.length == VARIABLE_LENGTH { 1 } else { usize::from(field.length) }).sum()
+        self.fields
+            .iter()
+            .map(|field| if field.length == VARIABLE_LENGTH { 1 } else { usize::from(field.length) })
+            .sum()
     }
 
     /// The set id that its template record stands under.
@@ -154,8 +157,11 @@ const COMMON: &[(Element, u16)] = &[
 ];
 
 fn make(id: u16, scope: u16, fields: &[(Element, u16)]) -> Template {
-    let fields =
-        fields.iter().map(|(element, length)| Field { id: element.id, enterprise: element.enterprise, length: *length });
+    let fields = fields.iter().map(|(element, length)| Field {
+        id: element.id,
+        enterprise: element.enterprise,
+        length: *length,
+    });
     Template { id, scope, fields: fields.collect() }
 }
 

@@ -1,23 +1,25 @@
 use proptest::prelude::*;
 
 use super::decode::{self, Body, DecodeError, Reason, Templates};
+use super::element as e;
 use super::encode::{self, Anonymisation, RuleTable, SelectorStatistics};
 use super::message::{HEADER_BYTES, OBSERVATION_DOMAIN, message};
 use super::template::{self, RecordTemplate};
 use super::typed::{self, Acknowledgement, Identity};
-use super::element as e;
 use crate::limits::BODY_BYTES_MAX;
 use crate::path::{AddressKind, ExportedAddress, PseudonymisedRecord, UnixNs};
 
 fn address() -> impl Strategy<Value = ExportedAddress> {
-    let kinds = [AddressKind::Clear, AddressKind::Deterministic, AddressKind::PrefixPreserving];
-    (any::<[u8; 16]>(), proptest::sample::select(&kinds[..])).prop_map(|(bytes, kind)| ExportedAddress { bytes, kind })
+    const KINDS: &[AddressKind] = &[AddressKind::Clear, AddressKind::Deterministic, AddressKind::PrefixPreserving];
+    (any::<[u8; 16]>(), proptest::sample::select(KINDS)).prop_map(|(bytes, kind)| ExportedAddress { bytes, kind })
 }
 
 fn record() -> impl Strategy<Value = PseudonymisedRecord> {
     let who = (0..4_000_000_000_000_000_000u64, address(), address(), any::<Option<u16>>(), any::<Option<u16>>());
-    let what = (any::<u8>(), any::<Option<u8>>(), prop_oneof![Just(4u8), Just(6u8)], 0..5u8, any::<u32>(), any::<u32>());
-    let rest = (0..3u8, any::<bool>(), any::<u8>(), any::<u64>(), any::<[u64; 4]>(), any::<u32>(), any::<u64>(), any::<u32>());
+    let what =
+        (any::<u8>(), any::<Option<u8>>(), prop_oneof![Just(4u8), Just(6u8)], 0..5u8, any::<u32>(), any::<u32>());
+    let rest =
+        (0..3u8, any::<bool>(), any::<u8>(), any::<u64>(), any::<[u64; 4]>(), any::<u32>(), any::<u64>(), any::<u32>());
     (who, what, rest).prop_map(|(who, what, rest)| PseudonymisedRecord {
         time: UnixNs(who.0),
         source: who.1,
@@ -153,7 +155,13 @@ fn bodies_fit_a_message_and_lose_nothing() {
         sequence: 0,
         key_epoch: 0,
     };
-    let records: Vec<_> = (0..2_000).map(|sequence| PseudonymisedRecord { sequence, ..one }).collect();
+    let records: Vec<_> = (0..2_000)
+        .map(|sequence| {
+            let mut record = one;
+            record.sequence = sequence;
+            record
+        })
+        .collect();
     let bodies = encode::record_sets(&records, RecordTemplate::Flow);
     assert!(bodies.len() > 1 && bodies.iter().all(|body| body.len() <= BODY_BYTES_MAX));
     assert_eq!(decoded(&bodies, &mut templates), records);

@@ -89,7 +89,8 @@ pub fn record(template: &Template, data: &DataRecord<'_>) -> Result<Option<Pseud
     let source_port = fields.u16(&e::SOURCE_TRANSPORT_PORT)?;
     let destination_port = fields.u16(&e::DESTINATION_TRANSPORT_PORT)?;
     let tcp_flags = fields.u8(&e::TCP_CONTROL_BITS)?;
-    let length = if template.position(&e::IP_TOTAL_LENGTH).is_some() { e::IP_TOTAL_LENGTH } else { e::OCTET_DELTA_COUNT };
+    let length =
+        if template.position(&e::IP_TOTAL_LENGTH).is_some() { e::IP_TOTAL_LENGTH } else { e::OCTET_DELTA_COUNT };
     Ok(Some(PseudonymisedRecord {
         time: from_ntp(fields.u64(&e::OBSERVATION_TIME_NANOSECONDS)?),
         source: fields.address(&e::SOURCE_IPV6_ADDRESS, &e::SOURCE_ADDRESS_KIND)?,
@@ -194,9 +195,10 @@ impl<'a> Fields<'_, 'a> {
 
     fn array<const N: usize>(&self, element: &Element) -> Result<[u8; N], DecodeError> {
         let bytes = self.bytes(element)?;
-        bytes.try_into().map_err(|_: std::array::TryFromSliceError| {
-            self.error(Reason::ValueLength { element: element.name, length: bytes.len() })
-        })
+        bytes
+            .try_into()
+            .ok()
+            .ok_or_else(|| self.error(Reason::ValueLength { element: element.name, length: bytes.len() }))
     }
 
     /// An unsigned number of any size up to eight octets (reduced-size encoding, RFC 7011, section 6.2).
