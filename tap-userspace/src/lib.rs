@@ -3,11 +3,13 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod ipfix;
 pub mod keys;
 #[cfg(feature = "laboratory")]
 pub mod laboratory;
 pub mod limits;
+pub mod metrics;
 pub mod path;
 pub mod prefixes;
 pub mod run;

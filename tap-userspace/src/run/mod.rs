@@ -1,3 +1,4 @@
 //! The agent: from a signed order to delivered records.
 
+pub mod lease;
 pub mod state;

@@ -1,0 +1,209 @@
+//! How the agent is, in numbers and digests: what `gwtap status` shows and the metrics page is made of.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The agent's state at one moment. Times are RFC 3339 in UTC; shares are ratios.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Name of the host, from the configuration.
+    pub host: String,
+    /// The host key's id, in hex.
+    pub host_key: String,
+    /// Instance of the kernel maps: record numbers count within it.
+    pub instance: String,
+    /// The mirror port.
+    pub interface: String,
+    /// `mirror` or `inline`.
+    pub mode: String,
+    /// `native` or `generic`.
+    pub attach: String,
+    /// SHA-256 over object, load-time constants and tables, in hex.
+    pub program_digest: String,
+    /// The order in force.
+    pub order: OrderStatus,
+    /// What is looked for, as digests.
+    pub selectors: SelectorStatus,
+    /// Whether the kernel may select now.
+    pub lease: LeaseStatus,
+    /// The machine's clock.
+    pub clock: ClockStatus,
+    /// What the kernel counted since the maps were made.
+    pub counters: CounterStatus,
+    /// The mirror port's own counters.
+    pub interface_counters: InterfaceCounters,
+    /// Use of the facility's capacity.
+    pub share: ShareStatus,
+    /// Records on their way to the spool.
+    pub records: RecordStatus,
+    /// The spool.
+    pub spool: SpoolView,
+    /// Delivery to the receiving facility.
+    pub delivery: DeliveryStatus,
+    /// The country table takes documentation prefixes: laboratory only.
+    pub documentation_prefixes: bool,
+}
+
+/// The order in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OrderStatus {
+    /// Measure.
+    pub measure: String,
+    /// Basis, as the order names it.
+    pub basis: String,
+    /// Facility.
+    pub facility: String,
+    /// SHA-256 of the order.
+    pub sha256: String,
+    /// First instant.
+    pub not_before: String,
+    /// First instant after the last.
+    pub not_after: String,
+    /// The same in seconds since 1970.
+    pub not_before_seconds: i64,
+    /// The same in seconds since 1970.
+    pub not_after_seconds: i64,
+}
+
+/// What is looked for, as digests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SelectorStatus {
+    /// Generation: the activation's number.
+    pub generation: u64,
+    /// Version as the set names it.
+    pub set_version: u64,
+    /// SHA-256 of the set.
+    pub set_sha256: String,
+    /// Number of its rules.
+    pub rules: usize,
+    /// First instant at which the activation is void.
+    pub valid_until: String,
+    /// The same in seconds since 1970.
+    pub valid_until_seconds: i64,
+    /// Sets that took over since this agent started, the first included.
+    pub loads: u64,
+}
+
+/// Whether the kernel may select now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// The deadline is ahead.
+    pub live: bool,
+    /// Seconds until the deadline; 0 if it is past.
+    pub seconds_left: f64,
+    /// Why the last renewal was refused, if it was.
+    pub refused: Option<String>,
+    /// Renewals refused since the start.
+    pub refused_total: u64,
+}
+
+/// The machine's clock.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// The kernel reports that it is synchronised.
+    pub synchronised: bool,
+    /// The lease depends on it.
+    pub required: bool,
+    /// Steps back seen since the start.
+    pub steps_back_total: u64,
+    /// Steps forward seen since the start.
+    pub steps_forward_total: u64,
+}
+
+/// What the kernel counted since the maps were made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CounterStatus {
+    /// Packets seen.
+    pub observed_packets: u64,
+    /// Bytes on the line of packets seen.
+    pub observed_bytes: u64,
+    /// Packets with a verdict; at rest the same as `observed_packets`.
+    pub judged_packets: u64,
+    /// Verdict name → packets: those of the facility and those of the measure.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Reason name → packets: why malformed or unsupported.
+    pub reasons: BTreeMap<String, u64>,
+    /// Packets the cap admitted to selection.
+    pub admitted_packets: u64,
+    /// Their bytes on the line.
+    pub admitted_bytes: u64,
+    /// Selected packets whose record a full ring lost.
+    pub ring_lost: u64,
+}
+
+/// The mirror port's own counters (`/proc/net/dev`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceCounters {
+    /// Packets received.
+    pub receive_packets: u64,
+    /// Bytes received.
+    pub receive_bytes: u64,
+    /// Packets dropped by driver or hardware, missed ones included.
+    pub receive_dropped: u64,
+    /// Packets with errors.
+    pub receive_errors: u64,
+}
+
+/// Use of the facility's capacity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShareStatus {
+    /// Transmission capacity of the facility.
+    pub capacity_bits_per_second: u64,
+    /// This tap's part of it.
+    pub limit: f64,
+    /// Highest use over sliding windows of one second and longer since the agent started.
+    pub used_max: f64,
+    /// Use in the window that has just ended.
+    pub used: f64,
+}
+
+/// Records on their way to the spool, since the agent started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordStatus {
+    /// Taken from the rings.
+    pub drained: u64,
+    /// In the spool.
+    pub spooled: u64,
+    /// Lost because the spool was full or could not be written.
+    pub refused: u64,
+    /// Ring entries that are not records of this program's making.
+    pub invalid: u64,
+}
+
+/// The spool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolView {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Bytes it may take.
+    pub bytes_max: u64,
+    /// Messages not acknowledged.
+    pub messages: u64,
+    /// Messages taken since it was opened.
+    pub appended_total: u64,
+    /// Messages refused because it was full.
+    pub refused_total: u64,
+    /// Messages trimmed after their acknowledgement.
+    pub trimmed_total: u64,
+}
+
+/// Delivery to the receiving facility.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryStatus {
+    /// A session is open.
+    pub connected: bool,
+    /// Sessions opened after the first.
+    pub reconnects: u64,
+    /// Messages sent, repeats included.
+    pub sent_messages: u64,
+    /// Records in them.
+    pub sent_records: u64,
+    /// Records whose durable storage was acknowledged.
+    pub acknowledged_records: u64,
+    /// Messages of this spool whose durable storage was acknowledged.
+    pub acknowledged_messages: u64,
+    /// Why the last session ended or could not be opened.
+    pub last_error: Option<String>,
+}
