@@ -10,6 +10,7 @@ pub mod keys;
 pub mod laboratory;
 pub mod limits;
 pub mod metrics;
+pub mod order;
 pub mod path;
 pub mod prefixes;
 pub mod run;

@@ -82,3 +82,30 @@ impl std::fmt::Debug for CheckedRule {
         f.debug_struct("CheckedRule").field("counted", &self.counted.len()).finish_non_exhaustive()
     }
 }
+
+/// A selector set that passed every check: what may be compiled for the kernel.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CheckedSet {
+    /// Measure the set is for.
+    pub measure: String,
+    /// Version as the set names it.
+    pub version: u64,
+    /// SHA-256 of the set's bytes.
+    pub sha256: [u8; 32],
+    /// Rules in the set's order; the index is the rule's bit.
+    pub rules: Vec<CheckedRule>,
+    /// Agreements: the party's prefixes, merged. They bind the destination of every rule.
+    pub scope: Option<Vec<IpNetwork>>,
+}
+
+/// Selector contents leave no trace.
+impl std::fmt::Debug for CheckedSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckedSet")
+            .field("measure", &self.measure)
+            .field("version", &self.version)
+            .field("sha256", &hex::encode(self.sha256))
+            .field("rules", &self.rules.len())
+            .finish_non_exhaustive()
+    }
+}
