@@ -1,7 +1,10 @@
 //! `gwtap keygen`: makes keys. Secret files are readable by their owner alone and are never overwritten.
 
+use super::Refused;
+use crate::keys::pseudonym::{PseudonymKey, SealingPublic};
 use crate::keys::{HostKeyId, Role, generate};
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,6 +14,8 @@ use std::process::ExitCode;
   gwtap keygen government --name ministry-1 --out keys/
   gwtap keygen host --name mirror-1 --out /etc/gwtap/
   gwtap keygen spool --name spool --out /etc/gwtap/
+  gwtap keygen pseudonym --measure m-1 --epoch 1 --not-before 2027-12-01T00:00:00Z \\
+      --not-after 2027-12-31T00:00:00Z --seal-to mirror-1.seal.pub --out m-1-epoch-1.toml
 
 NAME.key is secret (mode 0600), NAME.pub goes into the trust roots of those who verify:
   [[key]]
@@ -40,6 +45,8 @@ enum Kind {
     Host(Place),
     /// Key that a host's spool is encrypted with
     Spool(SpoolPlace),
+    /// Key of an epoch that addresses are pseudonymised with, sealed to hosts
+    Pseudonym(Epoch),
 }
 
 #[derive(Debug, clap::Args)]
@@ -62,6 +69,28 @@ struct SpoolPlace {
     out: PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+struct Epoch {
+    /// Id of the measure, as the order has it
+    #[arg(long)]
+    measure: String,
+    /// Number of the epoch; records carry it
+    #[arg(long)]
+    epoch: u32,
+    /// Begin of the epoch, for instance 2027-12-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    not_before: Timestamp,
+    /// End of the epoch; the order says how long one may be
+    #[arg(long, value_name = "TIME")]
+    not_after: Timestamp,
+    /// Public sealing key of whoever is to open it (NAME.seal.pub): the host, and whoever is to re-identify; repeatable
+    #[arg(long, value_name = "FILE", required = true)]
+    seal_to: Vec<PathBuf>,
+    /// File to write; never overwritten
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -80,7 +109,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             println!("{}", path.display());
             Ok(ExitCode::SUCCESS)
         }
+        Kind::Pseudonym(epoch) => pseudonym(&epoch),
     }
+}
+
+fn pseudonym(epoch: &Epoch) -> anyhow::Result<ExitCode> {
+    let recipients = epoch.seal_to.iter().map(|path| SealingPublic::read(path));
+    let recipients = recipients.collect::<Result<Vec<_>, _>>().map_err(Refused::because)?;
+    let key = PseudonymKey::generate(&epoch.measure, epoch.epoch, epoch.not_before, epoch.not_after);
+    let sealed = key.and_then(|key| key.seal(&recipients)).map_err(Refused::because)?;
+    generate::write_new(&epoch.out, &sealed, generate::SECRET_MODE)?;
+    println!("{}", epoch.out.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn role(role: Role, place: &Place) -> anyhow::Result<ExitCode> {

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Mode of a secret file: its owner alone.
-const SECRET_MODE: u32 = 0o600;
+pub(crate) const SECRET_MODE: u32 = 0o600;
 /// Mode of a public file.
-const PUBLIC_MODE: u32 = 0o644;
+pub(crate) const PUBLIC_MODE: u32 = 0o644;
 
 /// Makes an Ed25519 key pair: `NAME.key` (secret) and `NAME.pub` in `folder`, which is made if it is missing.
 ///
@@ -64,7 +64,8 @@ fn file(folder: &Path, name: &str, ending: &str) -> Result<PathBuf, KeyError> {
     if path.exists() { Err(KeyError::Exists(path)) } else { Ok(path) }
 }
 
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), KeyError> {
+/// Writes a file that must not exist yet, durably, with exactly these permissions.
+pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), KeyError> {
     let wrong = |source| KeyError::File { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(wrong)?;

@@ -5,6 +5,7 @@
 
 pub mod generate;
 pub mod note;
+pub mod pseudonym;
 pub mod roles;
 
 pub use note::{PublicKey, SecretKey};
