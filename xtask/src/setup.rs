@@ -31,6 +31,7 @@ const TEST: &[Package] = &[
     ("libfixbuf-tools", "ipfixDump, strict decoder of IPFIX files"),
     ("socat", "TLS terminator in front of a decoder"),
     ("bpftool", "what the kernel says it has loaded"),
+    ("systemd", "systemd-analyze, judge of the units"),
 ];
 
 const EBPF: &[Package] = &[

@@ -32,8 +32,8 @@ struct Counts {
 
 pub(crate) fn test(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
-    run(cargo().args(["build", "--workspace", "--bins"]))?;
-    run(cargo().args(["test", "--workspace", "--no-run"]))?;
+    // One build of everything, so that programs and tests share their dependencies' features.
+    run(cargo().args(["build", "--workspace", "--all-targets"]))?;
     println!("built in {} s", started.elapsed().as_secs());
 
     let not_run = std::env::temp_dir().join(format!("gwtap-not-run-{}", std::process::id()));
@@ -60,7 +60,7 @@ pub(crate) fn test(args: &Args) -> Result<ExitCode> {
 fn run_tests(args: &Args, not_run: &Path) -> Result<(Counts, bool)> {
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).env(need::NOT_RUN, not_run);
-    command.env("GWTAP_BIN", gwtap()?);
+    command.env(tap_tests::gwtap::BINARY, gwtap()?);
     command.env(need::COMPLETE, if args.complete { "1" } else { "0" });
     command.env(need::LONG, if args.long { "1" } else { "0" });
     println!("+ {}", shown(&command));

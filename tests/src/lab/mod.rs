@@ -38,7 +38,7 @@ pub const RECEIVING: &str = "10.77.0.2";
 /// The mirror port's interface on the mirror host.
 pub const MIRROR_PORT: &str = "m0";
 
-/// The five hosts, linked and with the mirror running.
+/// The five hosts, linked. The mirror runs after [`Lab::start_mirror`].
 #[derive(Clone, Debug)]
 pub struct Lab {
     /// A subscriber's host inside the country.
@@ -100,7 +100,14 @@ impl Lab {
         link::pair(&self.router, "r-mirror", &self.mirror, MIRROR_PORT)?;
         // The mirror port carries copies alone: no host on either end speaks on it.
         link::silence(&self.router, "r-mirror")?;
-        link::silence(&self.mirror, MIRROR_PORT)?;
+        link::silence(&self.mirror, MIRROR_PORT)
+    }
+
+    /// Starts the mirror. Before this no frame reaches the mirror port, so a tap that is attached first sees every one.
+    ///
+    /// # Errors
+    /// Where the kernel has no classifier that takes everything, or no mirred action.
+    pub fn start_mirror(&self) -> Result<()> {
         // One leg only, or every packet would be seen twice.
         link::mirror(&self.router, "r-foreign", "r-mirror")
     }

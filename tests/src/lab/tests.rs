@@ -10,6 +10,7 @@ fn traffic_of_every_kind_crosses_the_router_and_its_mirror() {
         return;
     }
     let lab = Lab::new().unwrap();
+    lab.start_mirror().unwrap();
     let mark = b"mark of this test";
     let mirrored = FrameSink::start(&lab.mirror, MIRROR_PORT, mark).unwrap();
     let udp = UdpLoad::start(

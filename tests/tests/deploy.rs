@@ -1,0 +1,41 @@
+//! What lies under `deploy/` is judged by the tools that will read it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tap_tests::need;
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
+
+fn succeeds(command: &mut Command) {
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{command:?}: {said:?}");
+}
+
+#[test]
+fn promtool_accepts_the_alerts_and_they_fire_when_they_should() {
+    let Some(promtool) = need::tool("promtool") else { return };
+    let directory = deploy().join("prometheus");
+    succeeds(Command::new(&promtool).args(["check", "rules", "gwtap.rules.yml"]).current_dir(&directory));
+    succeeds(Command::new(&promtool).args(["test", "rules", "gwtap.rules.test.yml"]).current_dir(&directory));
+}
+
+#[test]
+fn systemd_accepts_the_units() {
+    let Some(analyze) = need::tool("systemd-analyze") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut units = Vec::new();
+    for name in ["gwtap.service", "gwtap-receive.service"] {
+        let unit = std::fs::read_to_string(deploy().join("systemd").join(name)).unwrap();
+        // The program is not installed where the tests run; everything else is judged as it stands.
+        let unit = unit.replace("/usr/bin/gwtap", "/bin/true");
+        assert!(unit.contains("/bin/true"), "{name} starts /usr/bin/gwtap");
+        let file = directory.path().join(name);
+        std::fs::write(&file, unit).unwrap();
+        units.push(file);
+    }
+    succeeds(Command::new(analyze).arg("verify").args(units));
+}
