@@ -13,9 +13,9 @@ pub const VLAN_TAGS_MAX: usize = 3;
 pub const MPLS_LABELS_MAX: usize = 8;
 /// IPv6 extension headers that are walked: each kind of RFC 8200 once, destination options twice, and one more.
 pub const IPV6_EXTENSION_HEADERS_MAX: usize = 8;
-/// The furthest header byte that is ever looked at: layer 2 with all tags and labels, IPv6, eight extension headers of
-/// 2,048 bytes at most. It bounds the verifier's view of variable offsets.
-pub const HEADER_BYTES_MAX: u32 = 16_383;
+/// Headers must lie within this many bytes of the frame. Every driver hands XDP at least that much in one piece, so the
+/// program never needs the dearer access to a frame's later buffers; real header chains are a tenth of it.
+pub const HEADER_BYTES_MAX: u32 = 2_048;
 
 /// Frame check sequence, preamble with delimiter and inter-packet gap: what a frame takes on the line beside its bytes
 /// (IEEE 802.3: 4 + 8 + 12).
@@ -33,6 +33,10 @@ pub const CHUNK_BYTES_MAX: u64 = 65_536;
 pub const CHUNKS_PER_EPOCH: u64 = 64;
 /// Bits of the bucket's word that hold the credit in bytes: 1 TiB an epoch, i.e. 1.7 Pbit/s.
 pub const CREDIT_BITS: u32 = 40;
+/// A bucket's word that is at most this many epochs (20 s) ahead of a CPU's cached clock comes from another CPU's clock;
+/// further ahead it is an old word whose tag has come round. Clocks differ by a tick, a stalled machine's by no more than
+/// a lease's length before nothing is live any more.
+pub const EPOCHS_AHEAD_MAX: u64 = 4_096;
 /// Attempts to change the bucket's word before a packet counts as over the cap. Each failed attempt means another CPU
 /// succeeded, so 8 suffice unless more than 8 CPUs meet in the same nanoseconds; then the strict side is taken.
 pub const BUCKET_ATTEMPTS_MAX: u32 = 8;
@@ -55,6 +59,9 @@ pub const CONDITIONS_APPROVED_MIN: u8 = 1;
 /// Kinds of condition: address, port, protocol, TCP flags, length, fragment, payload.
 pub const CONDITION_KINDS: usize = 7;
 
+/// IP lengths there are: an IPv6 packet's payload length goes to 65,535, and its header has 40 bytes.
+pub const IP_LENGTHS: usize = 65_576;
+
 /// CPUs for which rings are made.
 pub const CPUS_MAX: usize = 128;
 /// Bytes of one CPU's ring: 8,700 records, i.e. 8 ms of the highest rate a CPU was measured to select at.
@@ -64,5 +71,6 @@ const _: () = assert!(RULE_WORDS * 64 == RULES_MAX);
 const _: () = assert!(RING_BYTES.is_power_of_two());
 const _: () = assert!(LEASE_RENEWAL_NS * 2 < LEASE_NS_MAX);
 const _: () = assert!(CREDIT_PPM < PPM);
+const _: () = assert!(EPOCHS_AHEAD_MAX * EPOCH_NS > 2 * LEASE_NS_MAX);
 // A window of one second touches at most (1 s + tick) / epoch + 2 epochs; all their credit must fit into the second.
 const _: () = assert!(((1_000_000_000 + TICK_NS_MAX) / EPOCH_NS + 2) * CREDIT_PPM * EPOCH_NS <= 1_000_000_000 * PPM);

@@ -58,20 +58,18 @@ pub enum Reason {
     Ipv6Short = 8,
     /// Malformed: an IPv6 extension header is cut off or runs beyond the payload length.
     Ipv6ExtensionShort = 9,
-    /// Malformed: a transport header is shorter than its minimum within the IP length.
-    TransportShort = 10,
     /// Malformed: TCP data offset below 5.
-    TcpHeaderLength = 11,
+    TcpHeaderLength = 10,
     /// Unsupported: neither IPv4 nor IPv6.
-    NotIp = 12,
+    NotIp = 11,
     /// Unsupported: more VLAN tags than are walked.
-    VlanTags = 13,
+    VlanTags = 12,
     /// Unsupported: more MPLS labels than are walked.
-    MplsLabels = 14,
+    MplsLabels = 13,
     /// Unsupported: more IPv6 extension headers than are walked.
-    Ipv6Extensions = 15,
+    Ipv6Extensions = 14,
     /// Unsupported: headers reach beyond the furthest byte that is looked at.
-    HeaderBytes = 16,
+    HeaderBytes = 15,
 }
 
 /// Number of [`FacilityVerdict`]s.
@@ -79,7 +77,7 @@ pub const FACILITY_VERDICTS: usize = 3;
 /// Number of [`Verdict`]s.
 pub const VERDICTS: usize = 7;
 /// Number of [`Reason`]s.
-pub const REASONS: usize = 17;
+pub const REASONS: usize = 16;
 
 /// Names of the facility verdicts, by number, as metrics and `replay` show them.
 pub const FACILITY_VERDICT_NAMES: [&str; FACILITY_VERDICTS] = ["no_lease", "malformed", "unsupported"];
@@ -98,7 +96,6 @@ pub const REASON_NAMES: [&str; REASONS] = [
     "ipv4_total_length",
     "ipv6_short",
     "ipv6_extension_short",
-    "transport_short",
     "tcp_header_length",
     "not_ip",
     "vlan_tags",

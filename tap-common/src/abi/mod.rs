@@ -4,6 +4,7 @@
 //! refuses pinned maps of another version.
 
 pub mod counter;
+pub mod cpu;
 pub mod policy;
 pub mod record;
 pub mod rule;

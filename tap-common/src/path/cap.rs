@@ -1,0 +1,91 @@
+//! Cap: admitted bytes stay within share × capacity × T in every window T of one second or longer.
+//!
+//! In: the packet's bytes on the line, the time, the CPU's credit and the bucket's word. Out: admitted or not.
+//!
+//! One word holds an epoch's tag and the credit that is left in it. The first CPU in a new epoch refills it by
+//! compare-exchange; what was left of the old epoch is void. A CPU takes credit in chunks *before* it spends it, and a
+//! chunk is spent in its own epoch only, so N CPUs never spend N times the cap.
+//!
+//! Why the cap holds. Let c = 0.98 × share × capacity × 5 ms be the epoch's credit. Credit of epoch e is spent no
+//! earlier than e × 5 ms, for a word gets its tag from a clock that has reached e, and no later than (e + 1) × 5 ms and
+//! one tick, for a CPU's cached clock is at most one tick late. A window of length T therefore touches at most
+//! (T + tick) / 5 ms + 2 epochs, and admits at most c times that: 0.98 × S × (T + tick + 10 ms) for S = share × capacity.
+//! With tick ≤ 10 ms this is ≤ S × T as soon as T ≥ 0.98 s, and ≤ S × (T + 20 ms) always.
+//!
+//! Overflow: an epoch's credit is below 2^40 bytes ([`CREDIT_BITS`], checked at load); a frame's bytes are below 2^17 and
+//! a chunk below 2^16, so no sum leaves 64 bits. The tag is the epoch's low 24 bits: they repeat after 23 hours, and a
+//! word that was not touched for exactly that long is taken for the current epoch and *not* refilled: strict.
+
+use super::world::{Credit, World};
+use crate::abi::policy::CapPolicy;
+use crate::limits::{BUCKET_ATTEMPTS_MAX, CREDIT_BITS, EPOCH_NS, EPOCHS_AHEAD_MAX};
+
+const CREDIT_MASK: u64 = (1 << CREDIT_BITS) - 1;
+const TAG_BITS: u32 = 64 - CREDIT_BITS;
+const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
+
+/// Charges `bytes` to the bucket at `now_ns` (a CPU's cached time); whether they were admitted.
+#[inline(always)]
+pub fn charge<W: World>(world: &mut W, now_ns: u64, bytes: u32) -> bool {
+    let bytes = u64::from(bytes);
+    let epoch = now_ns / EPOCH_NS;
+    let mut credit = world.credit();
+    // A credit of a later epoch comes from a word that another CPU's clock had already moved on: it is valid now.
+    if credit.epoch < epoch {
+        credit = Credit { epoch, bytes: 0 };
+    }
+    if credit.bytes < bytes {
+        let Some(policy) = world.cap() else { return false };
+        let Some(taken) = take(world, &policy, credit.epoch, bytes - credit.bytes) else { return false };
+        credit = if taken.epoch == credit.epoch {
+            Credit { epoch: taken.epoch, bytes: credit.bytes + taken.bytes }
+        } else {
+            taken
+        };
+    }
+    // Credit of a later epoch voids what was held, so it may still be short; it is kept for the next packet.
+    let admitted = credit.bytes >= bytes;
+    if admitted {
+        credit.bytes -= bytes;
+    }
+    world.set_credit(credit);
+    admitted
+}
+
+/// Takes at least `needed` bytes of credit from the word, a chunk if there is one.
+#[inline(always)]
+fn take<W: World>(world: &W, policy: &CapPolicy, epoch: u64, needed: u64) -> Option<Credit> {
+    let mut attempts = 0;
+    while attempts < BUCKET_ATTEMPTS_MAX {
+        let word = world.bucket()?;
+        let (epoch_now, left) = unpack(word, epoch, policy.epoch_credit_bytes);
+        if left < needed {
+            return None;
+        }
+        let wanted = if needed > policy.chunk_bytes { needed } else { policy.chunk_bytes };
+        let taken = if wanted < left { wanted } else { left };
+        if world.bucket_exchange(word, pack(epoch_now, left - taken)) {
+            return Some(Credit { epoch: epoch_now, bytes: taken });
+        }
+        attempts += 1;
+    }
+    None
+}
+
+/// The epoch that is current by the later of this CPU's clock and the word, and the credit left in it.
+#[inline(always)]
+fn unpack(word: u64, epoch: u64, epoch_credit_bytes: u64) -> (u64, u64) {
+    let ahead = (word >> CREDIT_BITS).wrapping_sub(epoch) & TAG_MASK;
+    if ahead == 0 {
+        (epoch, word & CREDIT_MASK)
+    } else if ahead <= EPOCHS_AHEAD_MAX {
+        (epoch + ahead, word & CREDIT_MASK)
+    } else {
+        (epoch, epoch_credit_bytes & CREDIT_MASK)
+    }
+}
+
+#[inline(always)]
+fn pack(epoch: u64, left: u64) -> u64 {
+    ((epoch & TAG_MASK) << CREDIT_BITS) | (left & CREDIT_MASK)
+}

@@ -1,0 +1,68 @@
+//! Frame: the bytes of one packet, as the stages may read them.
+//!
+//! In: whatever holds the bytes (the driver's buffer in the kernel, a slice on the host). Out: fixed-width loads in
+//! network byte order. Slices never appear: the verifier ties a pointer's range to a compare with the buffer's end, and
+//! only a fixed width compiles to that. Bounded by [`HEADER_BYTES_MAX`].
+
+use crate::limits::HEADER_BYTES_MAX;
+
+/// Fixed-width access to a frame's first [`HEADER_BYTES_MAX`] bytes.
+pub trait Frame {
+    /// Bytes of the whole frame, later buffers included.
+    fn length(&self) -> u32;
+    /// `N` bytes at `offset`; `None` when they are not all present within [`HEADER_BYTES_MAX`].
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+
+    /// A byte at `offset`.
+    #[inline(always)]
+    fn load_u8(&self, offset: u32) -> Option<u8> {
+        self.load::<1>(offset).map(u8::from_be_bytes)
+    }
+
+    /// A big-endian 16-bit number at `offset`.
+    #[inline(always)]
+    fn load_u16(&self, offset: u32) -> Option<u16> {
+        self.load::<2>(offset).map(u16::from_be_bytes)
+    }
+
+    /// A big-endian 32-bit number at `offset`.
+    #[inline(always)]
+    fn load_u32(&self, offset: u32) -> Option<u32> {
+        self.load::<4>(offset).map(u32::from_be_bytes)
+    }
+
+    /// A big-endian 64-bit number at `offset`.
+    #[inline(always)]
+    fn load_u64(&self, offset: u32) -> Option<u64> {
+        self.load::<8>(offset).map(u64::from_be_bytes)
+    }
+}
+
+/// A frame held in memory: the host's side.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Bytes<'a> {
+    /// A frame of these bytes; a frame longer than `u32::MAX` bytes is cut there.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+}
+
+impl Frame for Bytes<'_> {
+    fn length(&self) -> u32 {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(N)?;
+        if end > HEADER_BYTES_MAX as usize {
+            return None;
+        }
+        self.bytes.get(start..end)?.try_into().ok()
+    }
+}

@@ -1,0 +1,66 @@
+//! Load-time constants: written into read-only data before the program is verified, so that branches they rule out
+//! vanish from the verified program. `tap-userspace/src/load/object.rs` sets them by these names.
+
+/// 1: the clock is injected and every decision is shown in a map. Only the laboratory verbs load such a program.
+#[unsafe(no_mangle)]
+static LABORATORY: u32 = 0;
+/// 1: frames are passed instead of dropped.
+#[unsafe(no_mangle)]
+static INLINE: u32 = 0;
+/// 0: the sampling stage is off (laboratory only).
+#[unsafe(no_mangle)]
+static SAMPLING: u32 = 1;
+/// 0: the cap stage is off (laboratory only).
+#[unsafe(no_mangle)]
+static CAP: u32 = 1;
+/// Bit set of the dimensions that the generation's rules use.
+#[unsafe(no_mangle)]
+static DIMENSIONS: u32 = 63;
+/// Words of the rule masks in use.
+#[unsafe(no_mangle)]
+static RULE_WORDS: u32 = 4;
+/// Number of the generation.
+#[unsafe(no_mangle)]
+static GENERATION: u64 = 0;
+
+macro_rules! load_time {
+    ($name:ident) => {
+        // SAFETY: the static is initialised and never written; volatile, because its value is set after compilation.
+        unsafe { core::ptr::read_volatile(&raw const $name) }
+    };
+}
+
+#[inline(always)]
+pub fn is_laboratory() -> bool {
+    load_time!(LABORATORY) != 0
+}
+
+#[inline(always)]
+pub fn is_inline() -> bool {
+    load_time!(INLINE) != 0
+}
+
+#[inline(always)]
+pub fn is_sampling_on() -> bool {
+    load_time!(SAMPLING) != 0
+}
+
+#[inline(always)]
+pub fn is_cap_on() -> bool {
+    load_time!(CAP) != 0
+}
+
+#[inline(always)]
+pub fn dimensions() -> u32 {
+    load_time!(DIMENSIONS)
+}
+
+#[inline(always)]
+pub fn rule_words() -> usize {
+    load_time!(RULE_WORDS) as usize
+}
+
+#[inline(always)]
+pub fn generation() -> u64 {
+    load_time!(GENERATION)
+}

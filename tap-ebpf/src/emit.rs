@@ -1,0 +1,68 @@
+//! Emit: the header record of a selected packet, into its CPU's own ring.
+//!
+//! No wake-up: the agent drains on a timer. A full ring loses the record, and says so: the counter and the gap in the
+//! CPU's sequence both show it.
+
+use crate::{constant, maps};
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_reserve, bpf_ringbuf_submit};
+use tap_common::abi::cpu::CpuState;
+use tap_common::abi::record::{KIND_RECORD, Record};
+use tap_common::path::SLOT;
+use tap_common::path::verdict::Decision;
+
+/// Writes the record of a selected packet.
+#[inline(always)]
+pub fn record(cpu: *mut CpuState, decision: &Decision) {
+    // SAFETY: this CPU's own element, and a helper without arguments.
+    let (sequence, number) = unsafe {
+        let sequence = (*cpu).sequence;
+        (*cpu).sequence = sequence + 1;
+        (sequence, bpf_get_smp_processor_id() as u32)
+    };
+    if !write(number, sequence, decision) {
+        // SAFETY: this CPU's own element.
+        unsafe { (*cpu).counters.measures[SLOT as usize].ring_lost += 1 };
+    }
+}
+
+#[inline(always)]
+fn write(cpu: u32, sequence: u64, decision: &Decision) -> bool {
+    let Some(ring) = maps::RINGS.get(cpu) else { return false };
+    let ring = core::ptr::from_ref(ring).cast_mut().cast();
+    // SAFETY: the inner map is a ring buffer; the reservation is submitted on every path below.
+    unsafe {
+        let entry = bpf_ringbuf_reserve(ring, Record::BYTES as u64, 0).cast::<Record>();
+        if entry.is_null() {
+            return false;
+        }
+        let headers = &decision.headers;
+        // Field by field, so that every byte of the entry is written and no stack copy is made.
+        (*entry).kind = KIND_RECORD;
+        (*entry).length = Record::BYTES as u16;
+        (*entry).cpu = cpu;
+        (*entry).sequence = sequence;
+        (*entry).time_ns = decision.time_ns;
+        (*entry).generation = constant::generation();
+        (*entry).rules = decision.rules;
+        let ends = entry.cast::<u8>().add(core::mem::offset_of!(Record, source)).cast::<u64>();
+        *ends = headers.source[0].to_be();
+        *ends.add(1) = headers.source[1].to_be();
+        *ends.add(2) = headers.destination[0].to_be();
+        *ends.add(3) = headers.destination[1].to_be();
+        (*entry).source_port = headers.source_port;
+        (*entry).destination_port = headers.destination_port;
+        (*entry).protocol = headers.protocol;
+        (*entry).tcp_flags = headers.tcp_flags;
+        (*entry).ip_version = headers.ip_version;
+        (*entry).direction = decision.direction;
+        (*entry).line_bytes = decision.line_bytes;
+        (*entry).ip_length = headers.ip_length;
+        (*entry).fragment = headers.fragment;
+        (*entry).measure = SLOT as u8;
+        (*entry).flags = headers.flags;
+        (*entry).reserved = 0;
+        bpf_ringbuf_submit(entry.cast(), u64::from(BPF_RB_NO_WAKEUP));
+    }
+    true
+}
