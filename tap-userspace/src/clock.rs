@@ -26,7 +26,7 @@ pub struct Now {
     pub unix_ns: u64,
     /// The kernel's clock at the same moment.
     pub boot_ns: u64,
-    /// `unix_ns - boot_ns`: what turns a record's time into UTC.
+    /// What turns a record's time into UTC: wall minus boot time, the same value as long as the clock is not stepped.
     pub boot_to_unix_ns: i64,
     /// Nanoseconds by which the wall clock was set forward since the last reading, if it was.
     pub forward_ns: Option<u64>,
@@ -57,7 +57,7 @@ pub enum ClockError {
 pub struct Watch {
     required: bool,
     highest_unix_ns: u64,
-    /// Largest wall minus boot time of the present run of the clock; slewing leaves it alone, a step changes it.
+    /// Wall minus boot time since the last step; slewing leaves it alone.
     reference_ns: Option<i64>,
 }
 
@@ -88,8 +88,8 @@ impl Watch {
                 let reached = reading.boot_ns.saturating_add_signed(reference);
                 self.highest_unix_ns = self.highest_unix_ns.max(reached);
                 self.reference_ns = Some(offset);
-            } else if change > 0 {
-                forward_ns = (change.unsigned_abs() > CLOCK_STEP_NS).then_some(change.unsigned_abs());
+            } else if change > 0 && change.unsigned_abs() > CLOCK_STEP_NS {
+                forward_ns = Some(change.unsigned_abs());
                 self.reference_ns = Some(offset);
             }
         } else {
@@ -102,7 +102,12 @@ impl Watch {
         if self.required && !reading.synchronised {
             return Err(ClockError::Unsynchronised);
         }
-        Ok(Now { unix_ns: reading.unix_ns, boot_ns: reading.boot_ns, boot_to_unix_ns: offset, forward_ns })
+        Ok(Now {
+            unix_ns: reading.unix_ns,
+            boot_ns: reading.boot_ns,
+            boot_to_unix_ns: self.reference_ns.unwrap_or(offset),
+            forward_ns,
+        })
     }
 }
 
@@ -177,7 +182,7 @@ mod tests {
             let jitter = i64::try_from(second % 7).unwrap() * 100_000;
             let now = watch.judge(&at(second, jitter)).unwrap();
             assert_eq!(now.forward_ns, None);
-            assert_eq!(now.unix_ns, now.boot_ns.saturating_add_signed(now.boot_to_unix_ns));
+            assert_eq!(now.boot_to_unix_ns, START.cast_signed() + 100_000, "records keep one offset");
         }
     }
 

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 pub mod keygen;
+pub mod selectors_load;
+pub mod status;
 
 /// Exit code of a failure at run time.
 pub const FAILED: u8 = 1;
@@ -24,6 +26,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Keygen(keygen::Args),
+    Status(status::Args),
 }
 
 /// An input that the rules refuse: ends the program with [`REFUSED`] instead of [`FAILED`].
@@ -44,6 +47,7 @@ pub fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let result = match verb {
         Verb::Keygen(args) => keygen::run(args),
+        Verb::Status(args) => status::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("gwtap: {error:#}");

@@ -11,6 +11,7 @@ mod tests;
 
 pub use error::ConfigError;
 
+use crate::ipfix::template::RecordTemplate;
 use crate::limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -217,21 +218,10 @@ pub struct Export {
     pub key_file: PathBuf,
     /// Which template the records follow.
     #[serde(default)]
-    pub template: TemplateName,
+    pub template: RecordTemplate,
     /// Whether the peer acknowledges durable storage.
     #[serde(default)]
     pub acknowledgement: Acknowledgement,
-}
-
-/// Which template the records follow.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum TemplateName {
-    /// RFC 5476/5477 vocabulary.
-    #[default]
-    Psamp,
-    /// For flow collectors: times, packets and bytes.
-    Flow,
 }
 
 /// What trims the spool.

@@ -18,7 +18,7 @@ pub const LABEL_NAMES: [&str; 11] = [
     "order_sha256",
     "set_sha256",
     "host_key",
-    "instance",
+    "map_instance",
 ];
 
 /// The page for `status`.
@@ -257,7 +257,7 @@ fn identity(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
             ("order_sha256", status.order.sha256.as_str()),
             ("set_sha256", status.selectors.set_sha256.as_str()),
             ("host_key", status.host_key.as_str()),
-            ("instance", status.instance.as_str()),
+            ("map_instance", status.instance.as_str()),
         ],
         1,
     )

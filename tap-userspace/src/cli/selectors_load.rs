@@ -1,0 +1,55 @@
+//! `gwtap selectors load`: a running agent changes to a newly activated set while traffic flows.
+
+use super::{Refused, status};
+use crate::control::{Request, Response, client};
+use anyhow::{Context as _, bail};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Change a running agent to a newly activated selector set, while traffic flows.
+///
+/// The agent checks the set against its order and the activation's two signatures; its number must be the last one's
+/// plus one. What is refused changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  gwtap selectors load --socket /run/gwtap/control.sock --set selectors-8.json --activation activation-8.note")]
+pub struct Args {
+    /// The agent's control socket
+    #[arg(long, conflicts_with = "config")]
+    socket: Option<PathBuf>,
+    /// Configuration that names the socket
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The selector set (JSON)
+    #[arg(long, value_name = "FILE")]
+    set: PathBuf,
+    /// Its activation
+    #[arg(long, value_name = "FILE")]
+    activation: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Refused`] when the agent refuses the set; else a file or the agent cannot be reached.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let socket = status::socket(args.socket, args.config.as_deref())?;
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read as text", path.display()))
+    };
+    let request = Request::SelectorsLoad { set: read(&args.set)?, activation: read(&args.activation)? };
+    match client::ask(&socket, &request)? {
+        Response::Loaded(loaded) if args.json => println!("{}", serde_json::to_string(&loaded)?),
+        Response::Loaded(loaded) => println!(
+            "generation {}: set version {} with {} rules, SHA-256 {}",
+            loaded.generation, loaded.set_version, loaded.rules, loaded.set_sha256
+        ),
+        Response::Refused { reason } => return Err(Refused::because(reason)),
+        Response::Failed { reason } => bail!("{reason}"),
+        Response::Status(_) => bail!("the agent answered another question; is it of this version?"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
