@@ -10,9 +10,8 @@ fn deploy() -> PathBuf {
 }
 
 fn succeeds(command: &mut Command) {
-    let output = command.output().unwrap();
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{command:?}: {said:?}");
+    let outcome = tap_tests::gwtap::of(command);
+    assert!(outcome.as_ref().is_ok_and(|outcome| outcome.code == Some(0)), "{command:?}: {outcome:?}");
 }
 
 #[test]

@@ -7,10 +7,23 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Host;
 
-/// Joins two hosts by a veth pair, both ends up and without offloads.
-pub(super) fn pair(left: &Host, left_name: &str, right: &Host, right_name: &str) -> Result<()> {
+/// Hardware address of an end of a link: locally administered, by the link's number and the end (0 left, 1 right).
+pub(super) const fn hardware_address(number: u8, end: u8) -> [u8; 6] {
+    [0x02, 0x00, 0x00, 0x00, number, end]
+}
+
+/// The address as `ip` reads it.
+pub(super) fn shown(address: [u8; 6]) -> String {
+    address.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// Joins two hosts by veth pair `number`, both ends up and without offloads.
+pub(super) fn pair(number: u8, left: &Host, left_name: &str, right: &Host, right_name: &str) -> Result<()> {
     let netns = right.net_path();
-    left.run("ip", ["link", "add", left_name, "type", "veth", "peer", "name", right_name, "netns", &netns])?;
+    let [left_address, right_address] = [0, 1].map(|end| shown(hardware_address(number, end)));
+    let near = ["link", "add", left_name, "address", &left_address, "type", "veth"];
+    let far = ["peer", "name", right_name, "address", &right_address, "netns", &netns];
+    left.run("ip", near.iter().chain(&far))?;
     for (host, name) in [(left, left_name), (right, right_name)] {
         // Duplicate address detection would keep addresses unusable for a second.
         set(host, &format!("net/ipv6/conf/{name}/accept_dad"), "0")?;

@@ -16,10 +16,14 @@ mod link;
 mod process;
 pub mod traffic;
 
+use std::net::Ipv4Addr;
+
 use anyhow::Result;
 
 pub use host::Host;
 pub use process::{Process, wait_until};
+
+use traffic::{End, Rate, Replay};
 
 /// The domestic host's IPv4 address.
 pub const DOMESTIC4: &str = "192.0.2.10";
@@ -31,6 +35,10 @@ pub const FOREIGN4_OTHER: &str = "203.0.113.10";
 pub const DOMESTIC6: &str = "2001:db8:1::10";
 /// The foreign host's IPv6 address.
 pub const FOREIGN6: &str = "2001:db8:2::10";
+/// An address of the domestic prefix that no host answers for: the client's in a replayed capture.
+pub const REPLAY_DOMESTIC4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
+/// An address of the foreign prefixes that no host answers for: the server's in a replayed capture.
+pub const REPLAY_FOREIGN4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 20);
 /// The mirror host's address towards the receiving facility.
 pub const MIRROR: &str = "10.77.0.1";
 /// The receiving facility's address.
@@ -68,15 +76,15 @@ impl Lab {
         };
         lab.link_gateway()?;
         lab.link_mirror()?;
-        link::pair(&lab.mirror, "m1", &lab.receiving, "c0")?;
+        link::pair(3, &lab.mirror, "m1", &lab.receiving, "c0")?;
         link::address(&lab.mirror, "m1", &format!("{MIRROR}/30"))?;
         link::address(&lab.receiving, "c0", &format!("{RECEIVING}/30"))?;
         Ok(lab)
     }
 
     fn link_gateway(&self) -> Result<()> {
-        link::pair(&self.domestic, "d0", &self.router, "r-domestic")?;
-        link::pair(&self.foreign, "f0", &self.router, "r-foreign")?;
+        link::pair(0, &self.domestic, "d0", &self.router, "r-domestic")?;
+        link::pair(1, &self.foreign, "f0", &self.router, "r-foreign")?;
         for address in ["192.0.2.1/24", "2001:db8:1::1/64"] {
             link::address(&self.router, "r-domestic", address)?;
         }
@@ -93,14 +101,39 @@ impl Lab {
         self.domestic.run("ip", ["-6", "route", "add", "default", "via", "2001:db8:1::1"])?;
         self.foreign.run("ip", ["route", "add", "default", "via", "198.51.100.1"])?;
         self.foreign.run("ip", ["-6", "route", "add", "default", "via", "2001:db8:2::1"])?;
+        // Replayed packets end at the hosts' doors; without these entries the router would answer with ICMP.
+        for (address, name, number) in [(REPLAY_DOMESTIC4, "r-domestic", 0), (REPLAY_FOREIGN4, "r-foreign", 1)] {
+            let hardware = link::shown(link::hardware_address(number, 0));
+            self.router.run("ip", ["neigh", "add", &address.to_string(), "lladdr", &hardware, "dev", name])?;
+        }
         link::forward(&self.router)
     }
 
     fn link_mirror(&self) -> Result<()> {
-        link::pair(&self.router, "r-mirror", &self.mirror, MIRROR_PORT)?;
+        link::pair(2, &self.router, "r-mirror", &self.mirror, MIRROR_PORT)?;
         // The mirror port carries copies alone: no host on either end speaks on it.
         link::silence(&self.router, "r-mirror")?;
         link::silence(&self.mirror, MIRROR_PORT)
+    }
+
+    /// Replays a capture's busiest IPv4 conversation between the domestic and the foreign side; see [`Replay`].
+    ///
+    /// # Errors
+    /// Where no frame of it fits.
+    pub fn replay(&self, frames: &[Vec<u8>], rate: Rate) -> Result<Replay> {
+        let client = End {
+            host: &self.domestic,
+            interface: "d0",
+            address: REPLAY_DOMESTIC4,
+            router: link::hardware_address(0, 1),
+        };
+        let server = End {
+            host: &self.foreign,
+            interface: "f0",
+            address: REPLAY_FOREIGN4,
+            router: link::hardware_address(1, 1),
+        };
+        Replay::start(frames, &client, &server, rate)
     }
 
     /// Starts the mirror. Before this no frame reaches the mirror port, so a tap that is attached first sees every one.

@@ -63,3 +63,21 @@ fn a_process_inside_a_host_ends_with_its_handle() {
     let kind = host.run("stat", ["-f", "-c", "%T", "/sys/fs/bpf"]).unwrap();
     assert_eq!(kind.trim(), "bpf_fs");
 }
+
+#[test]
+fn a_captures_busiest_conversation_is_replayed_over_the_mirrored_leg() {
+    if !need::root() || need::tool("tc").is_none() {
+        return;
+    }
+    let lab = Lab::new().unwrap();
+    lab.start_mirror().unwrap();
+    let capture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("pcaps/zeek__ssh.pcap");
+    let packets = tap_userspace::laboratory::capture::Capture::open(&capture).unwrap();
+    let frames: Vec<Vec<u8>> = packets.map(|packet| packet.unwrap().frame).collect();
+    // The source address that the laboratory gives the server, as it stands in the header.
+    let mirrored = FrameSink::start(&lab.mirror, MIRROR_PORT, &REPLAY_FOREIGN4.octets()).unwrap();
+    let replay = lab.replay(&frames, Rate::new(10_000_000)).unwrap();
+    wait_until("replay", Duration::from_secs(5), || mirrored.count() > 500).unwrap();
+    let sent = replay.stop().unwrap();
+    wait_until("copy of every frame", Duration::from_secs(2), || mirrored.count() >= sent).unwrap();
+}

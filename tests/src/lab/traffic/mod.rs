@@ -2,6 +2,7 @@
 //! counts of what was sent. What bounds it: every generator ends when its handle is dropped.
 
 mod frames;
+mod replay;
 mod tcp;
 mod udp;
 
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-pub use frames::{FrameSender, FrameSink, Replay};
+pub use frames::{FrameSender, FrameSink};
+pub use replay::{End, Replay};
 pub use tcp::TcpLoad;
 pub use udp::UdpLoad;
 
