@@ -9,6 +9,7 @@ pub mod keys;
 #[cfg(feature = "laboratory")]
 pub mod laboratory;
 pub mod limits;
+pub mod load;
 pub mod metrics;
 pub mod order;
 pub mod path;

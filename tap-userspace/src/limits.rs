@@ -83,3 +83,7 @@ pub const TEMPLATE_FIELDS_MAX: usize = 512;
 pub const TEMPLATES_MAX: usize = 512;
 
 const _: () = assert!(BODY_BYTES_MAX + 16 + 128 <= SPOOL_ENTRY_BYTES_MAX);
+
+/// Memory of one generation's tables. Two generations are there at once while one replaces the other, and a mirror host
+/// has gigabytes; a set that needs more has too many scattered long prefixes.
+pub const TABLE_BYTES_MAX: usize = 256 << 20;

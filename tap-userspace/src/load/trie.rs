@@ -1,0 +1,103 @@
+//! Builds the tries of [`tap_common::path::trie`]: disjoint ranges in, nodes out, every value pushed down to the leaves.
+
+use tap_common::path::trie::{NODE, ROOT_NODES};
+
+/// A node's words, as the kernel's array holds them.
+pub type Node = [u32; 256];
+
+/// A trie under construction, of one address family.
+pub struct TrieBuilder {
+    nodes: Vec<Node>,
+    bits: u32,
+    nodes_max: usize,
+}
+
+/// The trie would need more nodes than allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooManyNodes;
+
+impl TrieBuilder {
+    /// An empty trie for addresses of `bits` bits (32 or 128), with at most `nodes_max` nodes of 1 KiB.
+    #[must_use]
+    pub fn new(bits: u32, nodes_max: usize) -> Self {
+        Self { nodes: vec![[0; 256]; ROOT_NODES as usize], bits, nodes_max }
+    }
+
+    /// Gives the addresses `first..=last` the value `value` (below 2^31). Ranges must not overlap.
+    ///
+    /// # Errors
+    /// [`TooManyNodes`].
+    pub fn insert(&mut self, first: u128, last: u128, value: u32) -> Result<(), TooManyNodes> {
+        // The root is 65,536 words: walk those the range touches.
+        let shift = self.bits - 16;
+        let (from, to) = (first >> shift, last >> shift);
+        for slot in from..=to {
+            let start = slot << shift;
+            let end = start + ((1u128 << shift) - 1);
+            let node = (slot >> 8) as usize;
+            let word = (slot & 0xff) as usize;
+            self.cover(Place { node, word, start, end, depth_bits: 16 }, first.max(start), last.min(end), value)?;
+        }
+        Ok(())
+    }
+
+    /// The nodes; the first [`ROOT_NODES`] are the root.
+    #[must_use]
+    pub fn finish(self) -> Vec<Node> {
+        self.nodes
+    }
+
+    fn cover(&mut self, place: Place, first: u128, last: u128, value: u32) -> Result<(), TooManyNodes> {
+        if first == place.start && last == place.end {
+            self.set(place.node, place.word, value);
+            return Ok(());
+        }
+        let child = self.child(place)?;
+        let depth_bits = place.depth_bits + 8;
+        let shift = self.bits - depth_bits;
+        let step = 1u128 << shift;
+        for word in ((first - place.start) >> shift)..=((last - place.start) >> shift) {
+            let start = place.start + word * step;
+            let end = start + (step - 1);
+            let below = Place { node: child, word: (word & 0xff) as usize, start, end, depth_bits };
+            self.cover(below, first.max(start), last.min(end), value)?;
+        }
+        Ok(())
+    }
+
+    /// The node below a word; made, with the word's value everywhere, if there is none.
+    fn child(&mut self, place: Place) -> Result<usize, TooManyNodes> {
+        let word = self.get(place.node, place.word);
+        if word & NODE != 0 {
+            return Ok((word & !NODE) as usize);
+        }
+        if self.nodes.len() >= self.nodes_max {
+            return Err(TooManyNodes);
+        }
+        let child = self.nodes.len();
+        self.nodes.push([word; 256]);
+        let number = u32::try_from(child).map_err(|_too_large| TooManyNodes)?;
+        self.set(place.node, place.word, NODE | number);
+        Ok(child)
+    }
+
+    fn get(&self, node: usize, word: usize) -> u32 {
+        self.nodes.get(node).and_then(|words| words.get(word)).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, node: usize, word: usize, value: u32) {
+        if let Some(word) = self.nodes.get_mut(node).and_then(|words| words.get_mut(word)) {
+            *word = value;
+        }
+    }
+}
+
+/// A word of a node, and the addresses it stands for.
+#[derive(Clone, Copy)]
+struct Place {
+    node: usize,
+    word: usize,
+    start: u128,
+    end: u128,
+    depth_bits: u32,
+}
