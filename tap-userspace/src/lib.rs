@@ -16,3 +16,4 @@ pub mod path;
 pub mod prefixes;
 pub mod run;
 pub mod selectors;
+pub mod transport;

@@ -245,6 +245,43 @@ pub fn sets<'a>(
     Ok(sets)
 }
 
+/// Records in a message or body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All data records, as sequence numbers count them.
+    pub all: u32,
+    /// Those that are not options: the packets.
+    pub packets: u32,
+}
+
+/// Data records in `bytes`, which are sets as the spool keeps them, without decoding those of fixed length.
+///
+/// # Errors
+/// As [`message`].
+pub fn count_records(bytes: &[u8], domain: u32, templates: &Templates) -> Result<Counts, DecodeError> {
+    let mut reader = Reader { rest: bytes, offset: 0 };
+    let mut counts = Counts::default();
+    while !reader.rest.is_empty() {
+        let offset = reader.offset;
+        let (id, length) = (reader.u16("a set id")?, usize::from(reader.u16("a set length")?));
+        let Some(content) = length.checked_sub(SET_HEADER_BYTES) else {
+            return Err(DecodeError { offset: offset + 2, reason: Reason::SetLength(length) });
+        };
+        let content = Reader { offset: reader.offset, rest: reader.take(content, "a set")? };
+        let Some(template) = templates.get(domain, id) else { continue };
+        let count = match template.is_fixed() {
+            true => content.rest.len() / template.record_bytes_min().max(1),
+            false => data_set(content, template)?.len(),
+        };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        counts.all = counts.all.saturating_add(count);
+        if template.scope == 0 {
+            counts.packets = counts.packets.saturating_add(count);
+        }
+    }
+    Ok(counts)
+}
+
 fn header(bytes: &[u8]) -> Result<Header, DecodeError> {
     let truncated = Reason::Truncated { what: "a message header", needed: HEADER_BYTES, present: bytes.len() };
     let Some((first, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else {

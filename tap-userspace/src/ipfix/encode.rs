@@ -5,7 +5,7 @@
 //!
 //! ```compile_fail,E0308
 //! fn leak(record: tap_common::abi::record::Record) {
-//!     tap_userspace::ipfix::encode::record_sets(&[record], Default::default());
+//!     tap_userspace::ipfix::encode::record_sets(&[record], Default::default(), &[0; 16]);
 //! }
 //! ```
 
@@ -62,19 +62,25 @@ pub struct SelectorStatistics<'a> {
     pub selected: u64,
 }
 
-/// Bodies for `records`: each is a data set of `template` that fits a message of [`BODY_BYTES_MAX`] octets.
+/// Bodies for `records` that `instance` numbered: each says the instance and holds a data set of `template`, and fits a
+/// message with [`BODY_BYTES_MAX`] octets.
 #[must_use]
-pub fn record_sets(records: &[PseudonymisedRecord], template: RecordTemplate) -> Vec<Vec<u8>> {
+pub fn record_sets(records: &[PseudonymisedRecord], template: RecordTemplate, instance: &[u8; 16]) -> Vec<Vec<u8>> {
+    let head = data_set(template::ID_INSTANCE, 17, |out| {
+        out.push(0);
+        out.extend_from_slice(instance);
+    });
     let record_bytes = template.template().record_bytes_min();
-    let per_body = ((BODY_BYTES_MAX - SET_HEADER_BYTES) / record_bytes).max(1);
+    let per_body = ((BODY_BYTES_MAX - head.len() - SET_HEADER_BYTES) / record_bytes).max(1);
     records
         .chunks(per_body)
         .map(|chunk| {
-            data_set(template.id(), chunk.len() * record_bytes, |out| {
+            let data = data_set(template.id(), chunk.len() * record_bytes, |out| {
                 for record in chunk {
                     put_record(out, record, template);
                 }
-            })
+            });
+            [head.as_slice(), &data].concat()
         })
         .collect()
 }
@@ -149,7 +155,6 @@ pub fn identity_set(identity: &Identity) -> Vec<u8> {
         out.extend_from_slice(&identity.spool);
         out.extend_from_slice(&identity.sequence.to_be_bytes());
         out.extend_from_slice(&identity.first_sequence.to_be_bytes());
-        out.extend_from_slice(&identity.instance);
     })
 }
 

@@ -49,6 +49,12 @@ impl Template {
             .sum()
     }
 
+    /// Whether all its records have the same length.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        self.fields.iter().all(|field| field.length != VARIABLE_LENGTH)
+    }
+
     /// The set id that its template record stands under.
     #[must_use]
     pub fn set_id(&self) -> u16 {
@@ -131,6 +137,8 @@ pub const ID_ANONYMISATION: u16 = 264;
 pub const ID_ELEMENT_TYPE: u16 = 265;
 /// Options: a selector's name, rate and counts (RFC 5476).
 pub const ID_SELECTOR: u16 = 266;
+/// Options: which instance of the kernel's maps numbered a message's records.
+pub const ID_INSTANCE: u16 = 267;
 
 /// What both record templates end with. `tcpControlBits` has one octet: the registry asks for that where bits 8 and
 /// above were not observed.
@@ -177,9 +185,14 @@ pub fn identity() -> Template {
             (e::SPOOL, 16),
             (e::SPOOL_SEQUENCE, 8),
             (e::SPOOL_FIRST_SEQUENCE, 8),
-            (e::INSTANCE, 16),
         ],
     )
+}
+
+/// Who numbered the records of the message. It is spooled with them: the spool outlives the instance.
+#[must_use]
+pub fn instance() -> Template {
+    make(ID_INSTANCE, 1, &[(e::MESSAGE_SCOPE, 1), (e::INSTANCE, 16)])
 }
 
 /// What the receiving facility answers.
@@ -271,6 +284,7 @@ pub fn exporter() -> Vec<Template> {
         RecordTemplate::Psamp.template(),
         RecordTemplate::Flow.template(),
         identity(),
+        instance(),
         rule(),
         anonymisation(),
         element_type(),

@@ -52,13 +52,13 @@ fn session() -> (Vec<u8>, Templates) {
 }
 
 fn identity() -> Identity {
-    Identity { host: [1; 32], spool: [2; 16], sequence: 7, first_sequence: 3, instance: [4; 16] }
+    Identity { host: [1; 32], spool: [2; 16], sequence: 7, first_sequence: 3 }
 }
 
 /// A whole message of `records` with its identity.
 fn example(records: &[PseudonymisedRecord]) -> Vec<u8> {
     let mut sets = vec![encode::identity_set(&identity())];
-    sets.extend(encode::record_sets(records, RecordTemplate::Psamp));
+    sets.extend(encode::record_sets(records, RecordTemplate::Psamp, &[4; 16]));
     message(1, 0, OBSERVATION_DOMAIN, &sets.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
 }
 
@@ -67,7 +67,12 @@ fn decoded(sets: &[Vec<u8>], templates: &mut Templates) -> Vec<PseudonymisedReco
     for body in sets {
         for set in decode::sets(body, 0, OBSERVATION_DOMAIN, templates).unwrap() {
             let Body::Data(template, data) = set.body else { panic!("no data: {:?}", set.id) };
-            records.extend(data.iter().map(|data| typed::record(&template, data).unwrap().unwrap()));
+            for data in &data {
+                match typed::instance(&template, data).unwrap() {
+                    Some(instance) => assert_eq!(instance, [4; 16]),
+                    None => records.extend(typed::record(&template, data).unwrap()),
+                }
+            }
         }
     }
     records
@@ -81,7 +86,7 @@ proptest! {
     ) {
         let (_, mut templates) = session();
         let template = if flow { RecordTemplate::Flow } else { RecordTemplate::Psamp };
-        prop_assert_eq!(decoded(&encode::record_sets(&records, template), &mut templates), records);
+        prop_assert_eq!(decoded(&encode::record_sets(&records, template, &[4; 16]), &mut templates), records);
     }
 
     #[test]
@@ -93,7 +98,7 @@ proptest! {
 
     #[test]
     fn one_wrong_octet_never_panics_and_an_error_names_an_octet_of_the_message(
-        record in record(), at in 0..180usize, xor in 1..=255u8,
+        record in record(), at in 0..200usize, xor in 1..=255u8,
     ) {
         let (_, mut templates) = session();
         let mut bytes = example(&[record]);
@@ -162,10 +167,15 @@ fn bodies_fit_a_message_and_lose_nothing() {
             record
         })
         .collect();
-    let bodies = encode::record_sets(&records, RecordTemplate::Flow);
+    let bodies = encode::record_sets(&records, RecordTemplate::Flow, &[4; 16]);
     assert!(bodies.len() > 1 && bodies.iter().all(|body| body.len() <= BODY_BYTES_MAX));
     assert_eq!(decoded(&bodies, &mut templates), records);
-    assert!(encode::record_sets(&[], RecordTemplate::Psamp).is_empty());
+    let count = |body: &Vec<u8>| decode::count_records(body, OBSERVATION_DOMAIN, &templates).unwrap();
+    let counts: Vec<_> = bodies.iter().map(count).collect();
+    assert_eq!(counts.iter().map(|count| count.packets).sum::<u32>(), 2_000);
+    // An instance record stands in each body.
+    assert!(counts.iter().all(|count| count.all == count.packets + 1));
+    assert!(encode::record_sets(&[], RecordTemplate::Psamp, &[4; 16]).is_empty());
 }
 
 #[test]

@@ -43,8 +43,6 @@ pub struct Identity {
     pub sequence: u64,
     /// The lowest number that the spool still holds: everything below is acknowledged, or will never come.
     pub first_sequence: u64,
-    /// Instance of the kernel's maps.
-    pub instance: [u8; 16],
 }
 
 /// What the receiving facility has stored.
@@ -128,8 +126,18 @@ pub fn identity(template: &Template, data: &DataRecord<'_>) -> Result<Option<Ide
         spool: fields.array(&e::SPOOL)?,
         sequence: fields.u64(&e::SPOOL_SEQUENCE)?,
         first_sequence: fields.u64(&e::SPOOL_FIRST_SEQUENCE)?,
-        instance: fields.array(&e::INSTANCE)?,
     }))
+}
+
+/// The instance that numbered the records that follow in the message, `None` when the record is another one.
+///
+/// # Errors
+/// A field of another length than ours.
+pub fn instance(template: &Template, data: &DataRecord<'_>) -> Result<Option<[u8; 16]>, DecodeError> {
+    if template.scope == 0 || template.position(&e::INSTANCE).is_none() {
+        return Ok(None);
+    }
+    Fields { template, data }.array(&e::INSTANCE).map(Some)
 }
 
 /// An acknowledgement, `None` when the record is another one.
