@@ -63,7 +63,8 @@ pub struct SelectorStatistics<'a> {
 }
 
 /// Bodies for `records` that `instance` numbered: each says the instance and holds a data set of `template`, and fits a
-/// message with [`BODY_BYTES_MAX`] octets.
+/// message with [`BODY_BYTES_MAX`] octets. What is no record in a body is shorter than one: its length divided by the
+/// template's is the number of its records.
 #[must_use]
 pub fn record_sets(records: &[PseudonymisedRecord], template: RecordTemplate, instance: &[u8; 16]) -> Vec<Vec<u8>> {
     let head = data_set(template::ID_INSTANCE, 17, |out| {

@@ -173,6 +173,8 @@ fn bodies_fit_a_message_and_lose_nothing() {
     let count = |body: &Vec<u8>| decode::count_records(body, OBSERVATION_DOMAIN, &templates).unwrap();
     let counts: Vec<_> = bodies.iter().map(count).collect();
     assert_eq!(counts.iter().map(|count| count.packets).sum::<u32>(), 2_000);
+    let record_bytes = RecordTemplate::Flow.template().record_bytes_min();
+    assert_eq!(bodies.iter().map(|body| body.len() / record_bytes).sum::<usize>(), 2_000);
     // An instance record stands in each body.
     assert!(counts.iter().all(|count| count.all == count.packets + 1));
     assert!(encode::record_sets(&[], RecordTemplate::Psamp, &[4; 16]).is_empty());

@@ -4,7 +4,6 @@
 //! never sees a clear address. Bounds: [`BATCH_RECORDS_MAX`] records or [`BATCH_DELAY`], whichever comes first.
 
 use crate::ipfix::encode::record_sets;
-use crate::ipfix::message::SET_HEADER_BYTES;
 use crate::ipfix::template::RecordTemplate;
 use crate::limits::{BATCH_DELAY, BATCH_RECORDS_MAX};
 use crate::path::PseudonymisedRecord;
@@ -15,6 +14,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Batch {
     template: RecordTemplate,
+    /// Instance of the kernel's maps that numbered the records.
+    instance: [u8; 16],
     records: Vec<PseudonymisedRecord>,
     since: Option<Instant>,
 }
@@ -31,8 +32,8 @@ pub(super) struct Flushed {
 }
 
 impl Batch {
-    pub(super) fn new(template: RecordTemplate) -> Self {
-        Self { template, records: Vec::with_capacity(BATCH_RECORDS_MAX), since: None }
+    pub(super) fn new(template: RecordTemplate, instance: [u8; 16]) -> Self {
+        Self { template, instance, records: Vec::with_capacity(BATCH_RECORDS_MAX), since: None }
     }
 
     pub(super) fn push(&mut self, record: PseudonymisedRecord, now: Instant) {
@@ -55,8 +56,9 @@ impl Batch {
     pub(super) fn flush(&mut self, spool: &Spool) -> Flushed {
         let mut flushed = Flushed::default();
         let record_bytes = self.template.template().record_bytes_min().max(1);
-        for body in record_sets(&self.records, self.template) {
-            let records = (body.len().saturating_sub(SET_HEADER_BYTES) / record_bytes) as u64;
+        for body in record_sets(&self.records, self.template, &self.instance) {
+            // What is no record in a body is shorter than one.
+            let records = (body.len() / record_bytes) as u64;
             match spool.append(&body) {
                 Ok(_) => flushed.spooled += records,
                 Err(error) => {
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn it_is_due_by_size_or_by_age() {
         let start = Instant::now();
-        let mut batch = Batch::new(RecordTemplate::Psamp);
+        let mut batch = Batch::new(RecordTemplate::Psamp, [4; 16]);
         assert!(!batch.due(start + Duration::from_secs(9)), "an empty batch is never due");
         batch.push(record(0), start);
         batch.push(record(1), start + BATCH_DELAY / 2);
@@ -128,7 +130,7 @@ mod tests {
     fn every_record_is_spooled_or_counted_as_refused() {
         let directory = tempfile::tempdir().unwrap();
         let spool = spool(directory.path(), 2 << 20);
-        let mut batch = Batch::new(RecordTemplate::Psamp);
+        let mut batch = Batch::new(RecordTemplate::Psamp, [4; 16]);
         let (mut offered, mut spooled, mut refused) = (0, 0, 0);
         while refused == 0 {
             for sequence in 0..1_000 {
