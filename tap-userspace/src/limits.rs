@@ -87,3 +87,11 @@ const _: () = assert!(BODY_BYTES_MAX + 16 + 128 <= SPOOL_ENTRY_BYTES_MAX);
 /// Memory of one generation's tables. Two generations are there at once while one replaces the other, and a mirror host
 /// has gigabytes; a set that needs more has too many scattered long prefixes.
 pub const TABLE_BYTES_MAX: usize = 256 << 20;
+// Orders and selector sets.
+
+/// Bytes of an id (measure, act, facility, rule): it stands in metrics, file names and log lines.
+pub const ID_BYTES_MAX: usize = 64;
+/// Days of a pseudonym key's epoch: what a host could undo if it were taken over stays within a month.
+pub const KEY_EPOCH_DAYS_MAX: u32 = 31;
+/// Bytes of a selector set: a million addresses in their longest form.
+pub const SELECTOR_SET_BYTES_MAX: usize = 64 << 20;

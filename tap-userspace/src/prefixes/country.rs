@@ -130,6 +130,43 @@ impl CountryTable {
         Ok(listed.compile(&Ranges::default(), sha256(statement.as_bytes()), None))
     }
 
+    /// The same table with every address of `excluded` unlisted. Digest and date stay those of the data.
+    #[must_use]
+    pub fn without(&self, excluded: &[IpNetwork]) -> Self {
+        let of_class = |wanted: AddressClass| Ranges {
+            ipv4: self
+                .ranges4
+                .iter()
+                .filter(|(_, _, class)| *class == wanted)
+                .map(|(first, last, _)| Range { first: (*first).into(), last: (*last).into() })
+                .collect(),
+            ipv6: self
+                .ranges6
+                .iter()
+                .filter(|(_, _, class)| *class == wanted)
+                .map(|(first, last, _)| Range { first: *first, last: *last })
+                .collect(),
+        };
+        let listed = Listed { domestic: of_class(AddressClass::Domestic), foreign: of_class(AddressClass::Foreign) };
+        let (ipv4, ipv6) = super::split(excluded);
+        listed.compile(&Ranges { ipv4, ipv6 }.disjoint(), self.sha256, self.date)
+    }
+
+    /// Whether any address of `prefixes` (merged) is domestic.
+    #[must_use]
+    pub fn names_domestic(&self, prefixes: &[IpNetwork]) -> bool {
+        let (ipv4, ipv6) = super::split(prefixes);
+        let meets = |first: u128, last: u128, ranges: &[Range]| {
+            let next = ranges.partition_point(|range| range.last < first);
+            ranges.get(next).is_some_and(|range| range.first <= last)
+        };
+        let domestic = AddressClass::Domestic;
+        self.ranges4
+            .iter()
+            .any(|(first, last, class)| *class == domestic && meets((*first).into(), (*last).into(), &ipv4))
+            || self.ranges6.iter().any(|(first, last, class)| *class == domestic && meets(*first, *last, &ipv6))
+    }
+
     /// The class of an address.
     #[must_use]
     pub fn class(&self, address: IpAddr) -> AddressClass {

@@ -1,8 +1,15 @@
-//! Selector sets: parsing, checking against the order, activation.
+//! Selector sets: what people write ([`set`]), what a condition is about ([`field`], [`values`]), checking it against the
+//! order ([`check`]), and two persons' consent ([`activation`]).
 
+pub mod activation;
 pub mod check;
+mod count;
 pub mod field;
 pub mod rule;
+pub mod set;
 pub mod values;
 
+pub use activation::Activation;
+pub use check::CheckContext;
 pub use rule::{CheckedRule, CheckedSet};
+pub use set::{SelectorError, SelectorSet};

@@ -96,6 +96,9 @@ pub struct CheckedSet {
     pub rules: Vec<CheckedRule>,
     /// Agreements: the party's prefixes, merged. They bind the destination of every rule.
     pub scope: Option<Vec<IpNetwork>>,
+    /// First moment at which one of the rules is no longer wanted: the set must not be live from then on. Nothing in the
+    /// laboratory.
+    pub valid_until: Option<jiff::Timestamp>,
 }
 
 /// Selector contents leave no trace.

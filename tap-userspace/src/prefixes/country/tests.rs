@@ -81,6 +81,30 @@ fn the_digest_is_that_of_the_bytes() {
 }
 
 #[test]
+fn excluded_prefixes_are_unlisted_and_domestic_ones_are_found() {
+    let table = csv("1.0.0.0,1.0.255.255,JP\n2.0.0.0,2.0.0.255,FR\n2400::,2400::ffff,JP\n");
+    let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNetwork>>();
+    let cut = table.without(&networks(&["1.0.1.0/24", "2400::/127"]));
+    assert_eq!(
+        (class(&cut, "1.0.0.255"), class(&cut, "1.0.1.0"), class(&cut, "1.0.2.0")),
+        (Domestic, Unlisted, Domestic)
+    );
+    assert_eq!((class(&cut, "2400::1"), class(&cut, "2400::2"), class(&cut, "2.0.0.1")), (Unlisted, Domestic, Foreign));
+    assert_eq!(cut.sha256, table.sha256);
+    for (prefixes, domestic) in [
+        (&["2.0.0.0/8"][..], false),
+        (&["2.0.0.0/8", "1.0.255.255/32"], true),
+        (&["0.0.0.0/0"], true),
+        (&["2400::/128"], true),
+        (&["2400::/16"], true),
+        (&["2401::/32"], false),
+        (&["1.1.0.0/16"], false),
+    ] {
+        assert_eq!(table.names_domestic(&crate::prefixes::merge(networks(prefixes))), domestic, "{prefixes:?}");
+    }
+}
+
+#[test]
 fn delegated_statistics_are_read() {
     let text = "2.3|apnic|20260601|5|19830613|20260531|+1000\napnic|*|ipv4|*|4|summary\n\
         apnic|JP|asn|173|1|20020801|allocated|A91A7381\napnic|JP|ipv4|1.0.16.0|4096|20110412|allocated|A9230\n\
