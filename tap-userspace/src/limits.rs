@@ -82,6 +82,35 @@ pub const TEMPLATE_FIELDS_MAX: usize = 512;
 /// Templates of one session that are kept; exporters have tens.
 pub const TEMPLATES_MAX: usize = 512;
 
+/// Longest a connection attempt, a TLS handshake or a closing takes; a path across the world needs under one second.
+pub const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Longest without progress (a write, or an acknowledgement while some are owed) before a session counts as dead: a
+/// receiving facility's disk may take seconds, not a minute.
+pub const EXPORT_STALL_MAX: Duration = Duration::from_secs(60);
+/// Messages on their way and not acknowledged: some 240 MB of the largest, enough for 1 Gbit/s over 2 s of delay.
+pub const EXPORT_WINDOW_MESSAGES_MAX: usize = 4_096;
+/// Messages read from the spool at once, so that disk and line work at the same time.
+pub const EXPORT_BATCH_MESSAGES_MAX: usize = 32;
+/// The first pause before a new connection; it doubles with each failure.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(250);
+/// The longest pause before a new connection: an operator who repaired something waits no longer.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// A plain collector may refuse our certificate after our side of the handshake is done: so long is it given for that
+/// before the first message is written and forgotten.
+pub const PLAIN_SETTLE: Duration = Duration::from_millis(250);
+
+/// Longest without an octet from an exporter before its connection is closed: exporters send statistics more often, and
+/// a dead one must not hold its place.
+pub const RECEIVE_IDLE_MAX: Duration = Duration::from_secs(900);
+/// Exporters served at once: a country's facilities, and room.
+pub const RECEIVE_CONNECTIONS_MAX: usize = 256;
+/// Messages of one connection that wait to be stored: 4 MB of the largest.
+pub const RECEIVE_QUEUE_MESSAGES_MAX: usize = 64;
+/// Octets of RFC 5610 and RFC 6235 records of one session that go into each of its files.
+pub const CONTEXT_BYTES_MAX: usize = 8_192;
+/// Bytes of a stored file: what stands before a message, and the message.
+pub const STORED_FILE_BYTES_MAX: u64 = 2 * 65_535;
+
 const _: () = assert!(BODY_BYTES_MAX + 16 + 128 <= SPOOL_ENTRY_BYTES_MAX);
 
 /// Memory of one generation's tables. Two generations are there at once while one replaces the other, and a mirror host

@@ -1,10 +1,12 @@
 //! The record's way through the agent, a stage a file, in this order: `ring` (out of the kernel), [`pseudonymise`]
-//! (the last place that sees a clear address), [`spool`] (durable, encrypted), `export` (to the receiving facility) and
-//! `ack` (what may be forgotten).
+//! (the last place that sees a clear address), [`spool`] (durable, encrypted), [`export`] (to the receiving facility) and
+//! [`ack`] (what may be forgotten).
 //!
 //! What stands here is the type that the stages after pseudonymisation share. No clear address that the order does not
 //! clear ever reaches them.
 
+pub mod ack;
+pub mod export;
 pub mod pseudonymise;
 pub mod spool;
 
