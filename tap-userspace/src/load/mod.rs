@@ -5,13 +5,23 @@
 //! drive the host's world ([`host`]), which is the oracle of the kernel's.
 
 pub mod host;
+#[cfg(feature = "laboratory")]
+pub mod laboratory;
+mod object;
+mod pins;
+mod plain;
 pub mod sweep;
 pub mod tables;
+pub mod tap;
 pub mod trie;
 
 pub use host::{HostWorld, LaboratoryConfig};
+#[cfg(feature = "laboratory")]
+pub use laboratory::KernelWorld;
 pub use tables::{MeasureParameters, Tables};
+pub use tap::{Attach, ProgramInfo, Tap, TapConfig, cap_policy};
 
+use std::path::PathBuf;
 use tap_common::abi::policy::Lease;
 use tap_common::path::verdict::Decision;
 
@@ -51,4 +61,117 @@ pub enum LoadError {
         /// Bytes needed, as far as it was counted.
         bytes: usize,
     },
+    /// The cap's parameters are out of range.
+    #[error(
+        "a share of {share_ppm} ppm of {capacity_bits_per_second} bit/s gives no credit or more than the bucket holds; \
+         check facility.capacity_bits_per_second and facility.share_ppm in the order"
+    )]
+    Cap {
+        /// Capacity as ordered.
+        capacity_bits_per_second: u64,
+        /// Share as ordered.
+        share_ppm: u32,
+    },
+    /// The mirror port is not there.
+    #[error("mirror.interface: {interface}: {error}; `ip link` lists the interfaces there are")]
+    Interface {
+        /// Name as configured.
+        interface: String,
+        /// The system's word.
+        error: std::io::Error,
+    },
+    /// The folder for pins is not on a BPF file system.
+    #[error("mirror.pin_directory: {} is not on a BPF file system; mount one: mount -t bpf bpf /sys/fs/bpf", path.display())]
+    NotBpfFileSystem {
+        /// Folder as configured.
+        path: PathBuf,
+    },
+    /// The pinned maps are another version's.
+    #[error(
+        "the maps pinned in {} have ABI version {found}, this gwtap has {ours}: stop the tap with the gwtap that made \
+         them, then start this one",
+        directory.display(),
+        ours = tap_common::abi::ABI_VERSION
+    )]
+    AbiVersion {
+        /// Version found.
+        found: u32,
+        /// Where.
+        directory: PathBuf,
+    },
+    /// More CPUs than rings.
+    #[error("this machine may have {cpus} CPUs; {max} are supported", max = tap_common::limits::CPUS_MAX)]
+    TooManyCpus {
+        /// Possible CPUs.
+        cpus: usize,
+    },
+    /// The kernel does not attach the program.
+    #[error(
+        "cannot attach to {interface} ({attach:?}): {error}; for a driver without native XDP set mirror.attach = \"generic\", \
+         for MTUs over 3,500 the driver must support XDP fragments"
+    )]
+    Attach {
+        /// Mirror port.
+        interface: String,
+        /// How it was tried.
+        attach: Attach,
+        /// The kernel's word.
+        error: Box<aya::programs::ProgramError>,
+    },
+    /// A pin cannot be made or removed.
+    #[error("{what}: {error}")]
+    Pin {
+        /// Which file.
+        what: String,
+        /// The system's word.
+        error: std::io::Error,
+    },
+    /// A map cannot be made, read or written.
+    #[error("map {name}: {error}")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// The kernel's word.
+        error: Box<aya::maps::MapError>,
+    },
+    /// The embedded object is not accepted.
+    #[error("the BPF object: {error}; needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON) and Linux 6.1")]
+    Object {
+        /// The loader's word.
+        error: Box<aya::EbpfError>,
+    },
+    /// The kernel refuses a step.
+    #[error("cannot {step}: {reason}")]
+    Kernel {
+        /// What was tried.
+        step: &'static str,
+        /// The kernel's word.
+        reason: String,
+    },
+    /// No random bytes.
+    #[error("the system gives no random bytes: {reason}")]
+    Random {
+        /// The system's word.
+        reason: String,
+    },
+    /// The embedded object lacks something: object and agent are not of one build.
+    #[error("the BPF object lacks {what}: rebuild it with `cargo xtask build-ebpf`")]
+    Missing {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl LoadError {
+    fn map(name: &'static str, error: aya::maps::MapError) -> Self {
+        Self::Map { name, error: Box::new(error) }
+    }
+
+    fn object(error: aya::EbpfError) -> Self {
+        Self::Object { error: Box::new(error) }
+    }
+
+    fn kernel(step: &'static str, reason: impl ToString) -> Self {
+        Self::Kernel { step, reason: reason.to_string() }
+    }
 }

@@ -1,0 +1,99 @@
+//! The laboratory's program: the kernel's decisions about single frames, by `BPF_PROG_TEST_RUN`.
+//!
+//! Its clock is injected and every decision is shown in a map, so it is attached nowhere, and only the laboratory verbs
+//! and the tests can make one.
+
+use super::host::{HostWorld, LaboratoryConfig};
+use super::object::{self, Constants};
+use super::plain::Plain;
+use super::{Laboratory, LoadError, Observation, Tables};
+use aya::Ebpf;
+use aya::maps::{Array, MapData, PerCpuArray};
+use aya::programs::{TestRun, TestRunOptions};
+use std::time::Duration;
+use tap_common::abi::counter::Counters;
+use tap_common::abi::cpu::CpuState;
+use tap_common::abi::policy::{CapPolicy, Lease};
+use tap_common::path::verdict::Decision;
+
+/// The shortest frame `BPF_PROG_TEST_RUN` takes: an Ethernet header (net/bpf/test_run.c).
+const TEST_RUN_BYTES_MIN: usize = 14;
+
+/// A laboratory program in the kernel.
+pub struct KernelWorld<'a> {
+    ebpf: Ebpf,
+    clock: Array<MapData, u64>,
+    lease: Array<MapData, Plain<Lease>>,
+    cpu: PerCpuArray<MapData, Plain<CpuState>>,
+    shown: Array<MapData, Plain<Decision>>,
+    host: HostWorld<'a>,
+}
+
+impl<'a> KernelWorld<'a> {
+    /// Loads the program over `tables`, attached nowhere.
+    ///
+    /// # Errors
+    /// No privilege, or the kernel refuses the program; each says so.
+    pub fn new(tables: &'a Tables, config: LaboratoryConfig) -> Result<Self, LoadError> {
+        let constants =
+            Constants { laboratory: true, inline: false, sampling: config.sampling, cap: config.cap, generation: 0 };
+        let mut ebpf = object::load(tables, constants, None)?;
+        let mut lease = object::array(&mut ebpf, "LEASE")?;
+        lease.set(0, Plain(config.lease), 0).map_err(|error| LoadError::map("LEASE", error))?;
+        let mut cap: Array<MapData, Plain<CapPolicy>> = object::array(&mut ebpf, "CAP_POLICY")?;
+        cap.set(0, Plain(config.cap_policy), 0).map_err(|error| LoadError::map("CAP_POLICY", error))?;
+        let clock = ebpf.take_map("CLOCK").ok_or(LoadError::Missing { what: "CLOCK" })?;
+        let clock = Array::try_from(clock).map_err(|error| LoadError::map("CLOCK", error))?;
+        let cpu = ebpf.take_map("CPU").ok_or(LoadError::Missing { what: "CPU" })?;
+        let cpu = PerCpuArray::try_from(cpu).map_err(|error| LoadError::map("CPU", error))?;
+        let shown = object::array(&mut ebpf, "SHOWN")?;
+        Ok(Self { ebpf, clock, lease, cpu, shown, host: HostWorld::new(tables, config) })
+    }
+
+    /// Runs the program `repeat` times over one frame; the kernel's mean duration of one run, in whole nanoseconds.
+    ///
+    /// # Errors
+    /// The kernel refuses the run.
+    pub fn measure(&mut self, frame: &[u8], repeat: u32) -> Result<Duration, LoadError> {
+        let program = object::program(&mut self.ebpf)?;
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let result = program.test_run(options).map_err(|error| LoadError::kernel("run the program", error))?;
+        Ok(result.duration)
+    }
+
+    /// Counters of all CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counters(&self) -> Result<Counters, LoadError> {
+        super::tap::sum(&self.cpu)
+    }
+
+    /// Instructions the verifier processed (Linux 5.16).
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn verified_instructions(&mut self) -> Result<Option<u32>, LoadError> {
+        let info =
+            object::program(&mut self.ebpf)?.info().map_err(|error| LoadError::kernel("read the program", error))?;
+        Ok(info.verified_instruction_count())
+    }
+}
+
+impl Laboratory for KernelWorld<'_> {
+    /// Frames too short for `BPF_PROG_TEST_RUN` are decided by the host's build: no driver hands XDP such a frame.
+    fn decide(&mut self, frame: &[u8], now_ns: u64) -> Result<Observation, LoadError> {
+        if frame.len() < TEST_RUN_BYTES_MIN {
+            return self.host.decide(frame, now_ns);
+        }
+        self.clock.set(0, now_ns, 0).map_err(|error| LoadError::map("CLOCK", error))?;
+        self.measure(frame, 1)?;
+        let Plain(decision) = self.shown.get(&0, 0).map_err(|error| LoadError::map("SHOWN", error))?;
+        Ok(decision)
+    }
+
+    fn set_lease(&mut self, lease: Lease) -> Result<(), LoadError> {
+        self.host.set_lease(lease)?;
+        self.lease.set(0, Plain(lease), 0).map_err(|error| LoadError::map("LEASE", error))
+    }
+}

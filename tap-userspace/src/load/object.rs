@@ -1,0 +1,132 @@
+//! Object: the embedded program with a generation's constants and tables, verified by the kernel.
+//!
+//! In: tables, mode, where the shared maps are pinned. Out: a loaded program that is attached nowhere yet.
+
+use super::plain::{Layout, Plain};
+use super::{LoadError, Tables};
+use aya::maps::{Array, MapData};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::path::Path;
+
+/// The XDP program as built by `cargo xtask build-ebpf`; its source is `tap-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tap-ebpf/gwtap.bpf.o");
+
+/// Maps that all generations of a tap share.
+pub(super) const SHARED: [&str; 6] = ["CPU", "BUCKET", "CAP_POLICY", "LEASE", "RINGS", "INSTANCE"];
+
+/// Load-time constants of a generation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Constants {
+    pub(super) laboratory: bool,
+    pub(super) inline: bool,
+    pub(super) sampling: bool,
+    pub(super) cap: bool,
+    pub(super) generation: u64,
+}
+
+/// Loads and verifies the program; shared maps come from `pins`, where they are made if they are not there.
+pub(super) fn load(tables: &Tables, constants: Constants, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
+    let flag = u32::from;
+    let (laboratory, inline) = (flag(constants.laboratory), flag(constants.inline));
+    let (sampling, cap) = (flag(constants.sampling), flag(constants.cap));
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("LABORATORY", &laboratory, true)
+        .override_global("INLINE", &inline, true)
+        .override_global("SAMPLING", &sampling, true)
+        .override_global("CAP", &cap, true)
+        .override_global("DIMENSIONS", &tables.dimensions, true)
+        .override_global("RULE_WORDS", &tables.rule_words, true)
+        .override_global("GENERATION", &constants.generation, true)
+        .verifier_log_level(aya::VerifierLogLevel::STATS);
+    for (name, elements) in sizes(tables) {
+        let elements = u32::try_from(elements).map_err(|_large| LoadError::Memory { bytes: tables.bytes() })?;
+        loader.map_max_entries(name, elements.max(1));
+    }
+    if let Some(pins) = pins {
+        for name in SHARED {
+            loader.map_pin_path(name, Cow::Owned(pins.join(name)));
+        }
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(LoadError::object)?;
+    fill(&mut ebpf, tables)?;
+    program(&mut ebpf)?.load().map_err(|error| LoadError::kernel("load the program", error))?;
+    Ok(ebpf)
+}
+
+/// The XDP program of a loaded object.
+pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
+    let program = ebpf.program_mut("gwtap").ok_or(LoadError::Missing { what: "the program gwtap" })?;
+    program.try_into().map_err(|error| LoadError::kernel("use the program", error))
+}
+
+/// SHA-256 over the object, the constants and the tables: what runs, in one number.
+pub(super) fn digest(tables: &Tables, constants: Constants) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"gwtap program 1\n");
+    hash.update(Sha256::digest(OBJECT));
+    hash.update([
+        u8::from(constants.laboratory),
+        u8::from(constants.inline),
+        u8::from(constants.sampling),
+        u8::from(constants.cap),
+    ]);
+    hash.update(constants.generation.to_le_bytes());
+    hash.update(tables.digest());
+    hash.finalize().into()
+}
+
+/// A map of the object as an array.
+pub(super) fn array<T: Layout>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, Plain<T>>, LoadError> {
+    let map = ebpf.take_map(name).ok_or(LoadError::Missing { what: name })?;
+    Array::try_from(map).map_err(|error| LoadError::map(name, error))
+}
+
+fn sizes(tables: &Tables) -> [(&'static str, usize); 7] {
+    [
+        ("SELECTOR4", tables.selector4.len()),
+        ("SELECTOR6", tables.selector6.len()),
+        ("COUNTRY4", tables.country4.len()),
+        ("COUNTRY6", tables.country6.len()),
+        ("ADDRESS_MASKS", tables.address_masks.len()),
+        ("PORT_MASKS", tables.port_masks.len()),
+        ("IP_LENGTH_MASK", tables.ip_length_mask.len()),
+    ]
+}
+
+fn fill(ebpf: &mut Ebpf, tables: &Tables) -> Result<(), LoadError> {
+    write(ebpf, "POLICY", std::slice::from_ref(&tables.policy))?;
+    write(ebpf, "SELECTOR4", &tables.selector4)?;
+    write(ebpf, "SELECTOR6", &tables.selector6)?;
+    write(ebpf, "COUNTRY4", &tables.country4)?;
+    write(ebpf, "COUNTRY6", &tables.country6)?;
+    write(ebpf, "ADDRESS_MASKS", &tables.address_masks)?;
+    write(ebpf, "PORT_MASKS", &tables.port_masks)?;
+    write(ebpf, "PROTOCOL_MASK", &tables.protocol_mask)?;
+    write(ebpf, "TCP_FLAGS_MASK", &tables.tcp_flags_mask)?;
+    write(ebpf, "IP_LENGTH_MASK", &tables.ip_length_mask)?;
+    write(ebpf, "FRAGMENT_MASK", &tables.fragment_mask)?;
+    write_whole::<{ u16::MAX as usize + 1 }>(ebpf, "PORT_CLASS", &tables.port_class)?;
+    write_whole::<{ tap_common::limits::IP_LENGTHS }>(ebpf, "IP_LENGTH_CLASS", &tables.ip_length_class)
+}
+
+/// Writes each element of a table.
+fn write<T: Layout>(ebpf: &mut Ebpf, name: &'static str, values: &[T]) -> Result<(), LoadError> {
+    let mut map: Array<MapData, Plain<T>> = array(ebpf, name)?;
+    for (index, value) in (0..).zip(values) {
+        map.set(index, Plain(*value), 0).map_err(|error| LoadError::map(name, error))?;
+    }
+    Ok(())
+}
+
+/// Writes a table that is one element of the map.
+fn write_whole<const N: usize>(ebpf: &mut Ebpf, name: &'static str, values: &[u16]) -> Result<(), LoadError>
+where
+    [u16; N]: Layout,
+{
+    let whole: &[u16; N] = values.try_into().map_err(|_size| LoadError::Missing { what: name })?;
+    write(ebpf, name, std::slice::from_ref(whole))
+}
