@@ -52,8 +52,9 @@ pub(super) fn load(tables: &Tables, constants: Constants, pins: Option<&Path>) -
         }
     }
     let mut ebpf = loader.load(OBJECT).map_err(LoadError::object)?;
-    fill(&mut ebpf, tables)?;
     program(&mut ebpf)?.load().map_err(|error| LoadError::kernel("load the program", error))?;
+    // Only now: a map that is taken out and dropped before is gone from under the program's instructions.
+    fill(&mut ebpf, tables)?;
     Ok(ebpf)
 }
 
