@@ -7,6 +7,9 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 pub mod keygen;
+pub mod order;
+mod order_new;
+pub mod selectors;
 pub mod selectors_load;
 pub mod status;
 
@@ -26,6 +29,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Keygen(keygen::Args),
+    Order(order::Args),
+    Selectors(selectors::Args),
     Status(status::Args),
 }
 
@@ -47,6 +52,8 @@ pub fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let result = match verb {
         Verb::Keygen(args) => keygen::run(args),
+        Verb::Order(args) => order::run(args),
+        Verb::Selectors(args) => selectors::run(args),
         Verb::Status(args) => status::run(args),
     };
     result.unwrap_or_else(|error| {
