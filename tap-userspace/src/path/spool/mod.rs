@@ -191,7 +191,9 @@ impl Spool {
         let active_bytes = state.segments.back().map_or(0, |active| active.bytes);
         let mut rotation = state.active.spoiled || (begun && active_bytes + entry_bytes > limits.segment_bytes);
         let bytes = total_bytes(state);
-        let wanted = entry_bytes + if rotation { HEADER_BYTES as u64 } else { 0 };
+        // One header stays free: opening a full spool begins a segment.
+        let headers = if rotation { 2 } else { 1 };
+        let wanted = entry_bytes + headers * HEADER_BYTES as u64;
         if bytes.saturating_add(wanted) > limits.bytes_max {
             // Only the active segment is kept when everything is acknowledged: a new one gives its space back.
             rotation = begun && state.first == state.next;
