@@ -1,5 +1,10 @@
 //! The laboratory: namespaces with a real mirror port, generators and peers for the integration tests and the demo.
 
+pub mod generate;
 pub mod gwtap;
 pub mod lab;
 pub mod need;
+pub mod oracle;
+pub mod packet;
+pub mod random;
+pub mod world;

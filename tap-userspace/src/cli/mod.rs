@@ -7,9 +7,8 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 pub mod keygen;
-pub mod order;
-mod order_new;
-pub mod selectors;
+#[cfg(feature = "laboratory")]
+pub mod replay;
 pub mod selectors_load;
 pub mod status;
 
@@ -29,8 +28,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Keygen(keygen::Args),
-    Order(order::Args),
-    Selectors(selectors::Args),
+    #[cfg(feature = "laboratory")]
+    Replay(replay::Args),
     Status(status::Args),
 }
 
@@ -52,8 +51,8 @@ pub fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let result = match verb {
         Verb::Keygen(args) => keygen::run(args),
-        Verb::Order(args) => order::run(args),
-        Verb::Selectors(args) => selectors::run(args),
+        #[cfg(feature = "laboratory")]
+        Verb::Replay(args) => replay::run(args),
         Verb::Status(args) => status::run(args),
     };
     result.unwrap_or_else(|error| {

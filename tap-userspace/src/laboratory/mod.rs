@@ -5,3 +5,7 @@
 //! it may show header fields of packets that no rule selects.
 
 pub mod capture;
+pub mod cpu;
+pub mod line;
+pub mod replay;
+pub mod setup;
