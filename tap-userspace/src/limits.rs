@@ -99,9 +99,9 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
 /// before the first message is written and forgotten.
 pub const PLAIN_SETTLE: Duration = Duration::from_millis(250);
 
-/// Longest without an octet from an exporter before its connection is closed: exporters send statistics more often, and
-/// a dead one must not hold its place.
-pub const RECEIVE_IDLE_MAX: Duration = Duration::from_secs(900);
+/// How long an exporter may be silent before the kernel asks whether it is still there: a dead one must not hold its
+/// place, one without traffic keeps it.
+pub const RECEIVE_KEEPALIVE_SECONDS: u32 = 60;
 /// Exporters served at once: a country's facilities, and room.
 pub const RECEIVE_CONNECTIONS_MAX: usize = 256;
 /// Messages of one connection that wait to be stored: 4 MB of the largest.

@@ -1,0 +1,229 @@
+//! Configuration of `gwtap receive`: TOML. Unknown keys are refused, and every error names the file and the key.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::keys::parse_sha256;
+use crate::transport::tls::TlsFiles;
+
+/// What the receiving facility needs to know.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiveConfig {
+    /// Where exporters connect to.
+    pub listen: Listen,
+    /// Certificates.
+    pub tls: Tls,
+    /// Where messages are stored.
+    pub store: StoreSection,
+    /// Mirror hosts whose messages are acknowledged.
+    #[serde(default, rename = "host")]
+    pub hosts: Vec<Host>,
+    /// Prometheus.
+    #[serde(default)]
+    pub metrics: Metrics,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// `address:port`; port 0 lets the system choose. IPFIX over TLS has 4740.
+    pub address: SocketAddr,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates (PEM) that may have signed an exporter's.
+    pub ca_file: PathBuf,
+    /// The facility's certificate (PEM).
+    pub certificate_file: PathBuf,
+    /// Its key (PEM).
+    pub key_file: PathBuf,
+}
+
+impl Tls {
+    /// The same for both sides of the transport.
+    #[must_use]
+    pub fn files(&self) -> TlsFiles {
+        TlsFiles { ca: self.ca_file.clone(), certificate: self.certificate_file.clone(), key: self.key_file.clone() }
+    }
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSection {
+    /// The store's directory; it is made if it is not there.
+    pub directory: PathBuf,
+}
+
+/// `[[host]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// The host key id, 64 hex digits.
+    pub id: String,
+    /// SHA-256 of the certificate it connects with, 64 hex digits (colons may stand between them).
+    pub certificate_sha256: String,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Loopback address of the metrics page; none is served without it.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is no such TOML.
+    #[error("{}: {source}", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Line and key.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is refused.
+    #[error("{}: {key}: {reason}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ReceiveConfig {
+    /// Reads `path`; relative paths in it count from its directory.
+    ///
+    /// # Errors
+    /// The file, its TOML, or a value that cannot be meant.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })?;
+        config.check().map_err(|(key, reason)| ConfigError::Value { path: path.to_owned(), key, reason })?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        let tls = &mut config.tls;
+        for file in [&mut tls.ca_file, &mut tls.certificate_file, &mut tls.key_file, &mut config.store.directory] {
+            *file = base.join(&*file);
+        }
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        let mut ids = BTreeMap::new();
+        for (index, host) in self.hosts.iter().enumerate() {
+            let key = |name: &str| format!("host[{index}].{name}");
+            let Some(id) = parse_sha256(&host.id) else {
+                return Err((key("id"), "is not 64 hex digits; `gwtap keygen host` shows it".into()));
+            };
+            if host.fingerprint().is_none() {
+                let reason = "is not 64 hex digits; `openssl x509 -noout -fingerprint -sha256` shows it";
+                return Err((key("certificate_sha256"), reason.into()));
+            }
+            if let Some(other) = ids.insert(id, index) {
+                return Err((key("id"), format!("is the same as host[{other}].id")));
+            }
+        }
+        match self.metrics.listen {
+            Some(address) if !address.ip().is_loopback() => {
+                Err(("metrics.listen".into(), format!("{address} is not loopback; write 127.0.0.1:PORT")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `host` may send under the certificate with this fingerprint; otherwise why not.
+    ///
+    /// # Errors
+    /// The reason, as the exporter is told it.
+    pub fn admit(&self, host: &[u8; 32], fingerprint: &[u8; 32]) -> Result<(), &'static str> {
+        match self.hosts.iter().find(|listed| parse_sha256(&listed.id).as_ref() == Some(host)) {
+            None => Err("the host key id is not listed here"),
+            Some(listed) if listed.fingerprint().as_ref() != Some(fingerprint) => {
+                Err("the certificate is not the one listed for this host key id")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+impl Host {
+    fn fingerprint(&self) -> Option<[u8; 32]> {
+        parse_sha256(&self.certificate_sha256.replace(':', "").to_ascii_lowercase())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ReceiveConfig, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("receive.toml");
+        std::fs::write(&path, text).unwrap();
+        ReceiveConfig::read(&path)
+    }
+
+    fn text(rest: &str) -> String {
+        format!(
+            "[listen]\naddress = \"127.0.0.1:0\"\n[tls]\nca_file = \"ca.pem\"\ncertificate_file = \"/c.pem\"\n\
+             key_file = \"k.pem\"\n[store]\ndirectory = \"store\"\n{rest}"
+        )
+    }
+
+    #[test]
+    fn relative_paths_count_from_the_file() {
+        let config = read(&text("")).unwrap();
+        assert!(config.tls.ca_file.ends_with("ca.pem") && config.tls.ca_file.is_absolute());
+        assert_eq!(config.tls.certificate_file, Path::new("/c.pem"));
+    }
+
+    #[test]
+    fn refusals_name_the_key() {
+        let host =
+            |id: &str, certificate: &str| format!("[[host]]\nid = \"{id}\"\ncertificate_sha256 = \"{certificate}\"\n");
+        let (a, b) = ("aa".repeat(32), "bb".repeat(32));
+        for (rest, named) in [
+            (host("12", &b), "host[0].id"),
+            (host(&a, "12"), "host[0].certificate_sha256"),
+            (host(&a, &b) + &host(&a, &b), "host[1].id: is the same as host[0].id"),
+            ("[metrics]\nlisten = \"192.0.2.1:1\"\n".into(), "metrics.listen"),
+            ("[other]\n".into(), "unknown field `other`"),
+        ] {
+            let error = read(&text(&rest)).unwrap_err().to_string();
+            assert!(error.contains("receive.toml") && error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_admitted_with_its_own_certificate_only() {
+        let colons = vec!["BB"; 32].join(":");
+        let host = format!("[[host]]\nid = \"{}\"\ncertificate_sha256 = \"{colons}\"\n", "aa".repeat(32));
+        let config = read(&text(&host)).unwrap();
+        assert_eq!(config.admit(&[0xaa; 32], &[0xbb; 32]), Ok(()));
+        assert!(config.admit(&[0xaa; 32], &[0xcc; 32]).is_err());
+        assert!(config.admit(&[0xab; 32], &[0xbb; 32]).is_err());
+    }
+}

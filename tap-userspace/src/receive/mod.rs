@@ -1,0 +1,168 @@
+//! The receiving facility: IPFIX in over TLS 1.3, stored durably, then acknowledged.
+//!
+//! In: messages of authenticated exporters. Out: one self-contained RFC 5655 file a message, and acknowledgements of
+//! what a power cut cannot take any more. It must never acknowledge anything else. Bounded by
+//! [`RECEIVE_CONNECTIONS_MAX`] connections with [`RECEIVE_QUEUE_MESSAGES_MAX`] messages each.
+//!
+//! A connection: [`session`] takes messages apart as far as its templates and identity ask, [`file`] makes the file's
+//! octets, [`store`] writes them. [`read`] reads the store back.
+//!
+//! [`RECEIVE_QUEUE_MESSAGES_MAX`]: crate::limits::RECEIVE_QUEUE_MESSAGES_MAX
+
+pub mod config;
+pub mod file;
+pub mod metrics;
+pub mod read;
+mod session;
+pub mod status;
+pub mod store;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::limits::RECEIVE_CONNECTIONS_MAX;
+use crate::transport::tls::{self, TlsError};
+use config::ReceiveConfig;
+use status::ReceiveStatus;
+use store::{Store, StoreError};
+
+/// Why the receiving facility cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// Certificates or keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address that cannot be listened on.
+    #[error("{key} = \"{address}\": {source}; choose a free address of this machine")]
+    Listen {
+        /// The key in the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A receiving facility that listens.
+#[derive(Debug)]
+pub struct Receiver {
+    listener: TcpListener,
+    metrics: Option<TcpListener>,
+    shared: Arc<Shared>,
+    acceptor_config: Arc<rustls::ServerConfig>,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+struct Shared {
+    config: ReceiveConfig,
+    store: Store,
+    status: Arc<ReceiveStatus>,
+}
+
+impl Receiver {
+    /// Opens the store, reads the certificates and listens.
+    ///
+    /// # Errors
+    /// The store, a file or an address that `config` names cannot be used.
+    pub async fn bind(config: ReceiveConfig) -> Result<Self, ReceiveError> {
+        let acceptor_config = tls::server(&config.tls.files())?;
+        let store = Store::open(&config.store.directory)?;
+        let listener = listen("listen.address", config.listen.address).await?;
+        let metrics = match config.metrics.listen {
+            Some(address) => Some(listen("metrics.listen", address).await?),
+            None => None,
+        };
+        let shared = Arc::new(Shared { config, store, status: Arc::default() });
+        Ok(Self { listener, metrics, shared, acceptor_config })
+    }
+
+    /// Where it listens (with the port that the system chose for port 0).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Where its metrics page is.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn status(&self) -> Arc<ReceiveStatus> {
+        Arc::clone(&self.shared.status)
+    }
+
+    /// Serves until `shutdown` turns true (or its sender is gone): then what has arrived is stored and acknowledged, and
+    /// every session is closed.
+    pub async fn serve(mut self, mut shutdown: watch::Receiver<bool>) {
+        let mut sessions = JoinSet::new();
+        let places = Arc::new(Semaphore::new(RECEIVE_CONNECTIONS_MAX));
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.acceptor_config));
+        if let Some(listener) = self.metrics.take() {
+            sessions.spawn(metrics::serve(listener, self.status(), shutdown.clone()));
+        }
+        loop {
+            let accepted = tokio::select! {
+                () = stopped(&mut shutdown) => break,
+                Some(_ended) = sessions.join_next(), if !sessions.is_empty() => continue,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (Ok((stream, _peer)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
+                self.shared.status.refused("too_many");
+                // The system has no descriptors left, or every place is taken: others have to end first.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            };
+            let (shared, acceptor, stop) = (Arc::clone(&self.shared), acceptor.clone(), shutdown.clone());
+            sessions.spawn(async move {
+                serve_one(&shared, &acceptor, stream, stop).await;
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        while sessions.join_next().await.is_some() {}
+    }
+}
+
+/// One connection, counted.
+async fn serve_one(shared: &Shared, acceptor: &TlsAcceptor, stream: TcpStream, stop: watch::Receiver<bool>) {
+    let status = &shared.status;
+    status.sessions_total.fetch_add(1, Relaxed);
+    status.sessions_open.fetch_add(1, Relaxed);
+    let ended = session::run(shared, acceptor, stream, stop).await;
+    status.sessions_open.fetch_sub(1, Relaxed);
+    match ended {
+        Ok(()) => tracing::info!("session ended"),
+        Err(error) => {
+            status.refused(error.code());
+            tracing::warn!(code = error.code(), %error, "session ended");
+        }
+    }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ReceiveError> {
+    TcpListener::bind(address).await.map_err(|source| ReceiveError::Listen { key, address, source })
+}
+
+/// Returns when everything is to stop.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone: nobody could stop us any more.
+    drop(shutdown.wait_for(|stop| *stop).await);
+}

@@ -1,0 +1,199 @@
+//! The store read back: records with the names of their rules.
+//!
+//! In: a store's directory. Out: every record of ours in order of host, spool and sequence. Files of other exporters are
+//! counted. Nothing is written, so that it may be read while `gwtap receive` runs. Bounded by one file.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::store::{EXTENSION, PEERS, StoreError, sorted};
+use crate::ipfix::decode::{self, DecodeError, Templates};
+use crate::ipfix::message::{HEADER_BYTES, Header};
+use crate::ipfix::typed::{self, Rule};
+use crate::limits::STORED_FILE_BYTES_MAX;
+use crate::path::PseudonymisedRecord;
+
+/// Why a store cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file system.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is none that `gwtap receive` wrote.
+    #[error("{}: message {message} (at octet {offset} of the file): {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Number of the message in it, from 1.
+        message: usize,
+        /// Where the message begins.
+        offset: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A record as it lies in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// The record.
+    pub record: PseudonymisedRecord,
+    /// The host that sent it, 64 hex digits.
+    pub host: String,
+    /// The spool it came from, 32 hex digits.
+    pub spool: String,
+    /// Number of its message in the spool.
+    pub spool_sequence: u64,
+    /// Instance of the kernel's maps that numbered it.
+    pub instance: [u8; 16],
+    /// Ids of the rules that fired; `#` and the index where the store has no rule table of the generation.
+    pub rules: Vec<String>,
+    /// Id of the measure, where the store has the generation's rule table.
+    pub measure_id: Option<String>,
+}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records given out.
+    pub records: u64,
+    /// Files of hosts.
+    pub files: u64,
+    /// Files of other exporters, which are not shown.
+    pub peer_files: u64,
+}
+
+/// Rules of the generations of one spool, by (measure slot, generation) and index.
+type Rules = BTreeMap<(u8, u64), BTreeMap<u16, Rule>>;
+
+/// Gives every record of the store in `root` to `each`, until that returns `false`.
+///
+/// # Errors
+/// A file that cannot be read, or is damaged: the error names it and the octet.
+pub fn records(root: &Path, mut each: impl FnMut(&StoredRecord) -> bool) -> Result<Summary, ReadError> {
+    let mut summary = Summary::default();
+    for host in directories(root)? {
+        if host == PEERS {
+            summary.peer_files += count_peer_files(&root.join(PEERS))?;
+            continue;
+        }
+        for spool in directories(&root.join(&host))? {
+            let directory = root.join(&host).join(&spool);
+            let mut rules = Rules::new();
+            for name in sorted(&directory)?.iter().filter(|name| is_message(name)) {
+                summary.files += 1;
+                let path = directory.join(name);
+                for record in file(&path, &host, &spool, &mut rules)? {
+                    summary.records += 1;
+                    if !each(&record) {
+                        return Ok(summary);
+                    }
+                }
+            }
+        }
+    }
+    Ok(summary)
+}
+
+fn file(path: &Path, host: &str, spool: &str, rules: &mut Rules) -> Result<Vec<StoredRecord>, ReadError> {
+    let bytes = read(path)?;
+    let mut templates = Templates::default();
+    let mut records = Vec::new();
+    let (mut sequence, mut instance) = (0, [0; 16]);
+    for (number, (offset, message)) in (1..).zip(messages(path, &bytes)?) {
+        let damaged = |error: DecodeError| damaged(path, number, offset, error);
+        let decoded = decode::message(message, &mut templates).map_err(damaged)?;
+        for (template, data) in decoded.records() {
+            if let Some(identity) = typed::identity(template, data).map_err(damaged)? {
+                sequence = identity.sequence;
+            } else if let Some(found) = typed::instance(template, data).map_err(damaged)? {
+                instance = found;
+            } else if let Some(rule) = typed::rule(template, data).map_err(damaged)? {
+                rules.entry((rule.measure, rule.generation)).or_default().insert(rule.index, rule);
+            } else if let Some(record) = typed::record(template, data).map_err(damaged)? {
+                let table = rules.get(&(record.measure, record.generation));
+                records.push(StoredRecord {
+                    record,
+                    host: host.to_owned(),
+                    spool: spool.to_owned(),
+                    spool_sequence: sequence,
+                    instance,
+                    rules: rule_ids(&record.rules, table),
+                    measure_id: table.and_then(|table| table.values().next()).map(|rule| rule.measure_id.clone()),
+                });
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn rule_ids(mask: &[u64; 4], table: Option<&BTreeMap<u16, Rule>>) -> Vec<String> {
+    let mut ids: Vec<String> = (0u16..256)
+        .filter(|index| {
+            let (word, bit) = (usize::from(index / 64), index % 64);
+            mask.get(word).is_some_and(|word| word & (1 << bit) != 0)
+        })
+        .map(|index| match table.and_then(|table| table.get(&index)) {
+            Some(rule) => rule.id.clone(),
+            None => format!("#{index}"),
+        })
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The messages of a file, each with the octet where it begins.
+fn messages<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(usize, &'a [u8])>, ReadError> {
+    let mut messages = Vec::new();
+    let mut offset = 0;
+    while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
+        let header = rest.first_chunk::<HEADER_BYTES>().and_then(Header::read);
+        let message = header.and_then(|header| rest.get(..usize::from(header.length)));
+        let Some(message) = message else {
+            let reason = "no whole IPFIX message stands there";
+            return Err(damaged(path, messages.len() + 1, offset, reason));
+        };
+        messages.push((offset, message));
+        offset += message.len();
+    }
+    Ok(messages)
+}
+
+fn damaged(path: &Path, message: usize, offset: usize, reason: impl std::fmt::Display) -> ReadError {
+    ReadError::Damaged { path: path.to_owned(), message, offset, reason: reason.to_string() }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(STORED_FILE_BYTES_MAX).read_to_end(&mut bytes));
+    read.map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+    Ok(bytes)
+}
+
+fn is_message(name: &str) -> bool {
+    !name.starts_with('.') && Path::new(name).extension().is_some_and(|extension| extension == EXTENSION)
+}
+
+fn directories(directory: &Path) -> Result<Vec<String>, ReadError> {
+    Ok(sorted(directory)?.into_iter().filter(|name| directory.join(name).is_dir()).collect())
+}
+
+fn count_peer_files(peers: &Path) -> Result<u64, ReadError> {
+    let mut count = 0;
+    for peer in directories(peers)? {
+        for session in directories(&peers.join(&peer))? {
+            count += sorted(&peers.join(&peer).join(session))?.iter().filter(|name| is_message(name)).count() as u64;
+        }
+    }
+    Ok(count)
+}

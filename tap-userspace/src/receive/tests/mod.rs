@@ -1,0 +1,5 @@
+//! Exporter and receiving facility over loopback, with certificates made on the spot.
+
+mod delivery;
+mod kit;
+mod refusals;
