@@ -63,6 +63,12 @@ pub const CONTROL_CONNECTIONS_MAX: usize = 8;
 const _: () = assert!(CLOCK_READ_NS_MAX < CLOCK_STEP_NS);
 const _: () = assert!(BATCH_RECORDS_MAX <= DRAIN_RECORDS_MAX);
 
+/// The widest IPv4 entry that clears an address: the smallest prefix that is announced on its own, so that it names a
+/// facility and not a provider's customers.
+pub const CLEAR_PREFIX_IPV4_MIN: u8 = 24;
+/// The widest IPv6 entry that clears an address: one site's prefix (RFC 6177).
+pub const CLEAR_PREFIX_IPV6_MIN: u8 = 48;
+
 /// The largest message a spool entry holds: an IPFIX message's length field is 16 bits wide (RFC 7011, section 3.1).
 pub const SPOOL_ENTRY_BYTES_MAX: usize = 65_535;
 /// The smallest segment: a few short messages; smaller ones would be mostly headers.

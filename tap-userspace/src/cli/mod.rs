@@ -7,8 +7,11 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 pub mod keygen;
+pub mod order;
+mod order_new;
 #[cfg(feature = "laboratory")]
 pub mod replay;
+pub mod selectors;
 pub mod selectors_load;
 pub mod status;
 
@@ -28,8 +31,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Keygen(keygen::Args),
+    Order(order::Args),
     #[cfg(feature = "laboratory")]
     Replay(replay::Args),
+    Selectors(selectors::Args),
     Status(status::Args),
 }
 
@@ -51,8 +56,10 @@ pub fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let result = match verb {
         Verb::Keygen(args) => keygen::run(args),
+        Verb::Order(args) => order::run(args),
         #[cfg(feature = "laboratory")]
         Verb::Replay(args) => replay::run(args),
+        Verb::Selectors(args) => selectors::run(args),
         Verb::Status(args) => status::run(args),
     };
     result.unwrap_or_else(|error| {

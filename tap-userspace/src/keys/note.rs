@@ -187,6 +187,21 @@ pub fn text(text_or_note: &str) -> Result<String, KeyError> {
     String::from_utf8(note.text().to_vec()).map_err(|_not_utf8| KeyError::Note)
 }
 
+/// Names in a note's signature lines, in order, each once; nothing is verified. Empty for a plain text.
+#[must_use]
+pub fn signature_names(text_or_note: &str) -> Vec<String> {
+    let lines = text_or_note.rsplit_once("\n\n").map_or("", |(_, lines)| lines);
+    let mut names: Vec<String> = Vec::new();
+    for line in lines.lines() {
+        if let Ok(signature) = signed_note::Signature::from_bytes(line.as_bytes())
+            && !names.iter().any(|name| name == signature.name())
+        {
+            names.push(signature.name().to_owned());
+        }
+    }
+    names
+}
+
 /// A note's text and the trusted keys whose signatures over it are right.
 #[derive(Debug)]
 pub struct Verified<'a> {

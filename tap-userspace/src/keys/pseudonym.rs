@@ -41,12 +41,12 @@ const SECRET_BYTES: usize = DETERMINISTIC_BYTES + PREFIX_BYTES;
 #[derive(Debug, thiserror::Error)]
 pub enum PseudonymKeyError {
     /// A file could not be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A file is not an X25519 key.
     #[error("{}: not a sealing key: expected 64 hex digits, as `gwtap keygen host` writes them", path.display())]
@@ -157,7 +157,7 @@ impl std::fmt::Debug for SealingSecret {
 }
 
 fn read_hex(path: &Path) -> Result<Zeroizing<[u8; 32]>, PseudonymKeyError> {
-    let read = std::fs::read(path).map_err(|source| PseudonymKeyError::File { path: path.into(), source })?;
+    let read = std::fs::read(path).map_err(|reason| PseudonymKeyError::File { path: path.into(), reason })?;
     let text = Zeroizing::new(read);
     let mut bytes = Zeroizing::new([0; 32]);
     hex::decode_to_slice(text.trim_ascii(), bytes.as_mut_slice())

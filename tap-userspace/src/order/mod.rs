@@ -8,6 +8,7 @@ mod admit;
 pub mod basis;
 mod content;
 mod file;
+pub mod template;
 pub mod window;
 
 pub use crate::keys::TrustRoots;

@@ -1,4 +1,4 @@
-//! The record's way through the agent, a stage a file, in this order: `ring` (out of the kernel), [`pseudonymise`]
+//! The record's way through the agent, a stage a file, in this order: [`ring`] (out of the kernel), [`pseudonymise`]
 //! (the last place that sees a clear address), [`spool`] (durable, encrypted), [`export`] (to the receiving facility) and
 //! [`ack`] (what may be forgotten).
 //!
@@ -8,6 +8,7 @@
 pub mod ack;
 pub mod export;
 pub mod pseudonymise;
+pub mod ring;
 pub mod spool;
 
 use tap_common::limits::RULE_WORDS;

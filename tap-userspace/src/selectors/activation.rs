@@ -1,6 +1,7 @@
 //! Activations: two persons' consent to one set under one order. In comes a signed note, out goes an [`Activation`].
 
 use crate::keys::{self, KeyError, Role, TrustRoots, parse_sha256, sha256};
+use crate::order::window::in_jst;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -107,6 +108,19 @@ impl Activation {
         set_sha256: &[u8; 32],
         now: Timestamp,
     ) -> Result<(), ActivationError> {
+        self.fits(measure, order_sha256, set_sha256)?;
+        if now >= self.valid_until {
+            let reason = format!("expired: ended {}", in_jst(self.valid_until));
+            return Err(ActivationError::Field { field: "valid_until", reason });
+        }
+        Ok(())
+    }
+
+    /// Whether this activation is for this measure, order and set.
+    ///
+    /// # Errors
+    /// The field that does not fit.
+    pub fn fits(&self, measure: &str, order_sha256: &[u8; 32], set_sha256: &[u8; 32]) -> Result<(), ActivationError> {
         let wrong = |field, reason: String| Err(ActivationError::Field { field, reason });
         if self.measure != measure {
             return wrong("measure", format!("{:?}, the order's is {measure:?}", self.measure));
@@ -116,9 +130,6 @@ impl Activation {
         }
         if self.set_sha256 != *set_sha256 {
             return wrong("set_sha256", "names another selector set".to_owned());
-        }
-        if now >= self.valid_until {
-            return wrong("valid_until", format!("expired: ended {}", self.valid_until));
         }
         Ok(())
     }

@@ -72,6 +72,20 @@ impl fmt::Display for Field {
     }
 }
 
+/// The name of a kind of condition.
+#[must_use]
+pub fn kind_name(kind: ConditionKind) -> &'static str {
+    match kind {
+        ConditionKind::Address => "address",
+        ConditionKind::Port => "port",
+        ConditionKind::Protocol => "protocol",
+        ConditionKind::TcpFlags => "tcp-flags",
+        ConditionKind::IpLength => "ip-length",
+        ConditionKind::Fragment => "fragment",
+        ConditionKind::Payload => "payload",
+    }
+}
+
 /// What a condition is under Art. 22(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -93,14 +93,14 @@ pub enum SpoolError {
         reason: &'static str,
     },
     /// The operating system refused.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {reason}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file.
         path: PathBuf,
-        /// Why not.
-        source: io::Error,
+        /// Why not; part of the sentence, therefore not a source, which `{:#}` would show again.
+        reason: io::Error,
     },
     /// The system has no random numbers.
     #[error("no random numbers from the system: {0}")]
@@ -123,6 +123,6 @@ impl SpoolError {
     /// For `map_err`: an [`SpoolError::Io`] with its place.
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |reason| Self::Io { action, path, reason }
     }
 }

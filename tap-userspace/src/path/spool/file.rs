@@ -27,7 +27,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, SpoolError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(SpoolError::Busy { dir: dir.into() }),
-        Err(fs::TryLockError::Error(source)) => Err(SpoolError::Io { action: "lock", path, source }),
+        Err(fs::TryLockError::Error(reason)) => Err(SpoolError::Io { action: "lock", path, reason }),
     }
 }
 

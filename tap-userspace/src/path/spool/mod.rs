@@ -191,7 +191,9 @@ impl Spool {
         let active_bytes = state.segments.back().map_or(0, |active| active.bytes);
         let mut rotation = state.active.spoiled || (begun && active_bytes + entry_bytes > limits.segment_bytes);
         let bytes = total_bytes(state);
-        let wanted = entry_bytes + if rotation { HEADER_BYTES as u64 } else { 0 };
+        // One header stays free: opening a full spool begins a segment.
+        let headers = if rotation { 2 } else { 1 };
+        let wanted = entry_bytes + headers * HEADER_BYTES as u64;
         if bytes.saturating_add(wanted) > limits.bytes_max {
             // Only the active segment is kept when everything is acknowledged: a new one gives its space back.
             rotation = begun && state.first == state.next;
@@ -223,11 +225,11 @@ impl Spool {
         let offset = u32::try_from(segment.bytes).map_err(|_too_long| refused())?;
         let length = u32::try_from(message.len()).map_err(|_too_long| refused())?;
         active.header.seal(&self.0.cipher, index, message, buffer).ok_or_else(refused)?;
-        if let Err(source) = active.file.write_all_at(buffer, segment.bytes) {
+        if let Err(reason) = active.file.write_all_at(buffer, segment.bytes) {
             active.spoiled = true;
             // Best effort: recovery cuts or ignores what stays.
             drop(active.file.set_len(segment.bytes));
-            return Err(SpoolError::Io { action: "write", path: segment.path.clone(), source });
+            return Err(SpoolError::Io { action: "write", path: segment.path.clone(), reason });
         }
         segment.bytes += buffer.len() as u64;
         segment.places.push(Some(Place { offset, length }));
@@ -254,9 +256,9 @@ impl Spool {
         // Without the lock: appending goes on meanwhile. A segment that is closed meanwhile was synced by `rotate`.
         let synced = file.sync_data();
         let mut state = self.state();
-        if let Err(source) = synced {
+        if let Err(reason) = synced {
             state.sync_failed = true;
-            return Err(SpoolError::Io { action: "sync the spool in", path: self.0.dir.clone(), source });
+            return Err(SpoolError::Io { action: "sync the spool in", path: self.0.dir.clone(), reason });
         }
         state.durable = state.durable.max(next);
         Ok(())
@@ -303,7 +305,7 @@ impl Spool {
                 self.state().status.damaged_total += 1;
                 Err(SpoolError::Damaged { sequence, file: path })
             }
-            Err(source) => Err(SpoolError::Io { action: "read", path, source }),
+            Err(reason) => Err(SpoolError::Io { action: "read", path, reason }),
         }
     }
 
@@ -354,9 +356,9 @@ impl Spool {
     /// Closes the active segment, durably, and begins another.
     fn rotate(&self, state: &mut State) -> Result<(), SpoolError> {
         if state.durable < state.next {
-            if let Err(source) = state.active.file.sync_data() {
+            if let Err(reason) = state.active.file.sync_data() {
                 state.sync_failed = true;
-                return Err(SpoolError::Io { action: "sync the spool in", path: self.0.dir.clone(), source });
+                return Err(SpoolError::Io { action: "sync the spool in", path: self.0.dir.clone(), reason });
             }
             state.durable = state.next;
         }
@@ -398,7 +400,7 @@ fn drop_acknowledged(state: &mut State) -> Result<(), SpoolError> {
         }
         match fs::remove_file(&oldest.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(SpoolError::Io { action: "remove", path: oldest.path.clone(), source: error });
+                return Err(SpoolError::Io { action: "remove", path: oldest.path.clone(), reason: error });
             }
             _ => state.segments.pop_front(),
         };

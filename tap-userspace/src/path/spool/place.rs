@@ -90,7 +90,7 @@ pub(super) fn identity(dir: &Path, cipher: &XChaCha20Poly1305, has_segments: boo
         return match fs::read(&file) {
             Ok(bytes) => verified(cipher, IDENTITY_MAGIC, &bytes, &[]).ok_or(SpoolError::Key { file }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SpoolError::Identity { file }),
-            Err(source) => Err(SpoolError::Io { action: "read", path: file, source }),
+            Err(reason) => Err(SpoolError::Io { action: "read", path: file, reason }),
         };
     }
     let mut uuid = [0; 16];
@@ -131,7 +131,7 @@ impl Position {
             match file.read_exact_at(&mut bytes, slot * SLOT_STRIDE_BYTES) {
                 Ok(()) => *value = verified(cipher, POSITION_MAGIC, &bytes, uuid).map(u64::from_le_bytes),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                Err(source) => return Err(SpoolError::Io { action: "read", path, source }),
+                Err(reason) => return Err(SpoolError::Io { action: "read", path, reason }),
             }
         }
         let [even, odd] = found;
