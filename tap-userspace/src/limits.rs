@@ -45,7 +45,7 @@ pub const SHARE_SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 /// Shortest window over which the share is judged (Art. 17 as this project reads it).
 pub const SHARE_WINDOW_NS_MIN: u64 = 1_000_000_000;
 /// Generations whose clear-address policies are kept: rings are drained every millisecond, a swap takes tens of them.
-pub const GENERATIONS_KEPT_MAX: usize = 16;
+pub const GENERATIONS_KEPT_MAX: u64 = 16;
 /// After the lease is revoked: a packet in flight and a tick of the cached clock are over within this time.
 pub const STOP_SETTLE: Duration = Duration::from_millis(30);
 /// How long a stopping agent waits for acknowledgements before it leaves the rest in the spool.

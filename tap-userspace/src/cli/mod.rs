@@ -11,6 +11,7 @@ pub mod order;
 mod order_new;
 #[cfg(feature = "laboratory")]
 pub mod replay;
+pub mod run;
 pub mod selectors;
 pub mod selectors_load;
 pub mod status;
@@ -34,6 +35,7 @@ enum Verb {
     Order(order::Args),
     #[cfg(feature = "laboratory")]
     Replay(replay::Args),
+    Run(run::Args),
     Selectors(selectors::Args),
     Status(status::Args),
 }
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Verb::Order(args) => order::run(args),
         #[cfg(feature = "laboratory")]
         Verb::Replay(args) => replay::run(args),
+        Verb::Run(args) => run::run(args),
         Verb::Selectors(args) => selectors::run(args),
         Verb::Status(args) => status::run(args),
     };

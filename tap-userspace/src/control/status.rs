@@ -194,16 +194,24 @@ pub struct SpoolView {
 pub struct DeliveryStatus {
     /// A session is open.
     pub connected: bool,
-    /// Sessions opened after the first.
-    pub reconnects: u64,
-    /// Messages sent, repeats included.
+    /// The open session's peer acknowledges durable storage.
+    pub acknowledging: bool,
+    /// Sessions opened since the start.
+    pub sessions: u64,
+    /// Sessions that ended and attempts that failed since the start.
+    pub failures: u64,
+    /// Messages sent for the first time since the start.
     pub sent_messages: u64,
-    /// Records in them.
+    /// Messages sent again.
+    pub resent_messages: u64,
+    /// Records in messages sent for the first time.
     pub sent_records: u64,
     /// Records whose durable storage was acknowledged.
     pub acknowledged_records: u64,
     /// Messages of this spool whose durable storage was acknowledged.
     pub acknowledged_messages: u64,
-    /// Why the last session ended or could not be opened.
+    /// Messages that the spool could not give back: lost.
+    pub damaged_messages: u64,
+    /// Why the last session ended or could not be opened, as a code.
     pub last_error: Option<String>,
 }

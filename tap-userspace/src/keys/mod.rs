@@ -7,6 +7,7 @@ pub mod generate;
 pub mod note;
 pub mod pseudonym;
 pub mod roles;
+mod sealed;
 
 pub use note::{PublicKey, SecretKey};
 pub use roles::{Role, TrustRoots};

@@ -97,7 +97,7 @@ fn field(field: &'static str, reason: impl Into<String>) -> PseudonymKeyError {
 
 /// Public half of a sealing pair: whom a key is sealed to.
 #[derive(Clone)]
-pub struct SealingPublic(<X25519HkdfSha256 as Kem>::PublicKey);
+pub struct SealingPublic(pub(super) <X25519HkdfSha256 as Kem>::PublicKey);
 
 impl SealingPublic {
     /// Reads a `NAME.seal.pub` file.
@@ -124,7 +124,7 @@ impl SealingPublic {
 
 /// Secret half of a sealing pair. `hpke` erases it when it is dropped.
 #[derive(Clone)]
-pub struct SealingSecret(<X25519HkdfSha256 as Kem>::PrivateKey);
+pub struct SealingSecret(pub(super) <X25519HkdfSha256 as Kem>::PrivateKey);
 
 impl SealingSecret {
     /// Reads a `NAME.seal.key` file.

@@ -229,9 +229,23 @@ fn delivery(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
     )?;
     let delivery = &status.delivery;
     page.flag("gwtap_export_connected", "A session with the receiving facility is open.", &[], delivery.connected)?;
-    page.counter("gwtap_export_reconnects_total", "Sessions opened after the first.", &[], delivery.reconnects)?;
-    page.counter("gwtap_export_sent_messages_total", "Messages sent, repeats included.", &[], delivery.sent_messages)?;
-    page.counter("gwtap_export_sent_records_total", "Records sent, repeats included.", &[], delivery.sent_records)?;
+    page.flag("gwtap_export_acknowledging", "Its peer acknowledges durable storage.", &[], delivery.acknowledging)?;
+    page.counter("gwtap_export_sessions_total", "Sessions opened.", &[], delivery.sessions)?;
+    page.counter("gwtap_export_failures_total", "Sessions that ended, attempts that failed.", &[], delivery.failures)?;
+    page.counter("gwtap_export_sent_messages_total", "Messages sent for the first time.", &[], delivery.sent_messages)?;
+    page.counter("gwtap_export_resent_messages_total", "Messages sent again.", &[], delivery.resent_messages)?;
+    page.counter(
+        "gwtap_export_sent_records_total",
+        "Records in messages sent for the first time.",
+        &[],
+        delivery.sent_records,
+    )?;
+    page.counter(
+        "gwtap_export_damaged_messages_total",
+        "Messages the spool could not give back: lost.",
+        &[],
+        delivery.damaged_messages,
+    )?;
     page.counter(
         "gwtap_export_acknowledged_messages_total",
         "Messages whose durable storage was acknowledged.",

@@ -41,10 +41,6 @@ impl Batch {
         self.records.push(record);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
     /// Whether it is to be spooled now: by size or by age.
     pub(super) fn due(&self, now: Instant) -> bool {
         self.records.len() >= BATCH_RECORDS_MAX
@@ -140,7 +136,7 @@ mod tests {
             let flushed = batch.flush(&spool);
             assert_eq!(flushed.spooled + flushed.refused, 1_000);
             assert_eq!(flushed.error.is_some(), flushed.refused > 0);
-            assert!(batch.is_empty() && !batch.due(Instant::now() + BATCH_DELAY));
+            assert!(batch.records.is_empty() && !batch.due(Instant::now() + BATCH_DELAY));
             spooled += flushed.spooled;
             refused += flushed.refused;
         }

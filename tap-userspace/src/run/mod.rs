@@ -1,5 +1,175 @@
 //! The agent: from a signed order to delivered records.
+//!
+//! In: a configuration. Out: records at the receiving facility, metrics, a control socket. What is checked before the
+//! kernel is touched stands in `admit`; a set comes to decide in `swap`; the loops are `renew` (lease), `drain` (records),
+//! `sample` (share) and the export task. It never logs an address or a selector. Bound: without a lease, renewed every
+//! second for at most five, the kernel selects nothing, whatever becomes of this process.
 
+mod admit;
+mod agent;
 mod batch;
+mod drain;
+mod error;
 pub mod lease;
+mod renew;
+mod report;
+mod sealed;
+mod start;
 pub mod state;
+mod stop;
+mod swap;
+
+pub use error::RunError;
+
+use crate::config::Config;
+use crate::control::{Request, Response};
+use crate::limits::{BATCH_DELAY, SHARE_SAMPLE_INTERVAL};
+use crate::{clock, metrics};
+use agent::{Agent, lock};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`RunError::Refused`] before anything is attached; [`RunError::Failed`] when the machine did not do what was asked.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::failed("runtime", error))?;
+    let start::Prepared { agent, rings, control, metrics } = start::prepare(&runtime, config)?;
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    let (shutdown, shutting_down) = watch::channel(false);
+
+    let drain = drain::Drain::new(&agent, rings);
+    let drain = spawn("gwtap-drain", &agent, &ended, move |agent| drain.run(agent))?;
+    let others = [
+        spawn("gwtap-lease", &agent, &ended, renew::run)?,
+        spawn("gwtap-share", &agent, &ended, sample)?,
+        spawn("gwtap-sync", &agent, &ended, sync)?,
+    ];
+    let exporting = start::export(&runtime, &agent, shutting_down);
+    serve(&runtime, &agent, control, metrics);
+    tracing::info!(interface = agent.config.mirror.interface, "running");
+
+    let ending = runtime.block_on(wait(&mut endings));
+    if let Ok(reason) = &ending {
+        tracing::info!(reason, "stopping");
+    }
+    let stopped = stop::stop(&agent, &runtime, drain, others, || {
+        shutdown.send_replace(true);
+        exporting
+    });
+    ending.map(|_| ()).and(stopped)
+}
+
+/// A loop on a thread of its own. That it ended is told even if it panicked: the agent does not run without it.
+fn spawn(
+    name: &'static str,
+    agent: &Arc<Agent>,
+    ended: &mpsc::UnboundedSender<&'static str>,
+    body: impl FnOnce(&Agent) + Send + 'static,
+) -> Result<JoinHandle<()>, RunError> {
+    struct Ended(mpsc::UnboundedSender<&'static str>, &'static str);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            if self.0.send(self.1).is_err() {
+                tracing::debug!(name = self.1, "ended");
+            }
+        }
+    }
+    let agent = Arc::clone(agent);
+    let ended = Ended(ended.clone(), name);
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            let _ended = ended;
+            body(&agent);
+        })
+        .map_err(|error| RunError::failed(name, error))
+}
+
+/// Until a signal, or until a loop ended that must not.
+async fn wait(endings: &mut mpsc::UnboundedReceiver<&'static str>) -> Result<&'static str, RunError> {
+    let listen = |kind| signal(kind).map_err(|error| RunError::failed("signal", error));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+        name = endings.recv() => {
+            Err(RunError::Failed(format!("{} ended; the log says why", name.unwrap_or("a loop"))))
+        }
+    }
+}
+
+/// Control socket and metrics page.
+fn serve(
+    runtime: &Runtime,
+    agent: &Arc<Agent>,
+    control: crate::control::server::Server,
+    listener: tokio::net::TcpListener,
+) {
+    let asked = Arc::clone(agent);
+    runtime.spawn(control.serve(Arc::new(move |request| answer(&asked, request))));
+    let shown = Arc::clone(agent);
+    runtime.spawn(async move {
+        if let Err(error) = metrics::serve(listener, Arc::new(move || report::status(&shown))).await {
+            tracing::error!(%error, "metrics page");
+        }
+    });
+}
+
+fn answer(agent: &Agent, request: Request) -> Response {
+    match request {
+        Request::Status => Response::Status(Box::new(report::status(agent))),
+        Request::SelectorsLoad { set, activation } => match swap::load(agent, sealed::Texts { set, activation }) {
+            Ok(loaded) => Response::Loaded(loaded),
+            Err(RunError::Refused(reason)) => {
+                tracing::warn!("a selector set was refused");
+                Response::Refused { reason }
+            }
+            Err(RunError::Failed(reason)) => {
+                tracing::error!("a selector set could not be loaded");
+                Response::Failed { reason }
+            }
+        },
+    }
+}
+
+/// Samples admitted bytes for the sliding windows of the share.
+fn sample(agent: &Agent) {
+    while !agent.stopping() {
+        let counters = agent.with_tap(|tap| tap.counters());
+        match (counters, clock::boot_ns()) {
+            (Ok(counters), Ok(now_ns)) => {
+                let admitted_bytes = counters.measures.first().map_or(0, |measure| measure.admitted_bytes);
+                lock(&agent.share).sample(now_ns, admitted_bytes);
+            }
+            (Err(error), _) => tracing::error!(%error, "counters"),
+            (_, Err(error)) => tracing::error!(%error, "clock"),
+        }
+        std::thread::park_timeout(SHARE_SAMPLE_INTERVAL);
+    }
+}
+
+/// Group commit: what was appended reaches the disk within the time of a batch.
+fn sync(agent: &Agent) {
+    let mut failing = false;
+    while !agent.stopping() {
+        match agent.spool.sync() {
+            Ok(()) => failing = false,
+            Err(error) if !failing => {
+                failing = true;
+                tracing::error!(%error, "the spool cannot be flushed to disk");
+            }
+            Err(_) => {}
+        }
+        std::thread::park_timeout(BATCH_DELAY);
+    }
+}

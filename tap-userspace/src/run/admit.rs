@@ -1,0 +1,161 @@
+//! Admission: everything that is checked before the kernel is touched.
+//!
+//! In: the configuration's files and one reading of the clocks. Out: what may be loaded, or the refusal. It attaches
+//! nothing and writes nothing. Order of the checks: clock, host key, trust roots, order, country table, receiving
+//! facility, pseudonym key, selector set, activation.
+
+use super::error::RunError;
+use super::lease::Window;
+use super::sealed;
+use super::state::State;
+use crate::clock::{Now, Reading, Watch};
+use crate::config::{Config, CountryFormat};
+use crate::keys::note::SecretKey;
+use crate::keys::pseudonym::{PseudonymKey, SealingSecret};
+use crate::keys::{HostKeyId, TrustRoots};
+use crate::order::{self, Order};
+use crate::prefixes::country::CountryTable;
+use crate::prefixes::special::Special;
+use crate::selectors::CheckedSet;
+use crate::selectors::activation::{self, Activation};
+use crate::selectors::check::{self, CheckContext};
+use crate::selectors::set::SelectorSet;
+use jiff::Timestamp;
+use std::path::Path;
+
+/// What stays the same for as long as the agent runs.
+pub(super) struct Admitted {
+    pub(super) host_key: HostKeyId,
+    pub(super) roots: TrustRoots,
+    pub(super) order: Order,
+    /// This tap's part of the facility's capacity, in parts per million.
+    pub(super) share_ppm: u32,
+    /// What the order named, less what its approval excludes.
+    pub(super) country: CountryTable,
+    pub(super) sealing: SealingSecret,
+    pub(super) pseudonym_key: PseudonymKey,
+}
+
+/// A selector set that may be loaded.
+pub(super) struct Candidate {
+    pub(super) set: CheckedSet,
+    pub(super) activation: Activation,
+    /// The set's text and the note's, as they were signed.
+    pub(super) texts: sealed::Texts,
+}
+
+/// Everything but the selector set.
+pub(super) fn admit(config: &Config, state: &State, reading: &Reading) -> Result<(Admitted, Watch), RunError> {
+    let mut watch = Watch::new(!config.clock_not_required(), state.last_unix_ns());
+    let now = watch.judge(reading).map_err(|error| RunError::refused("clock", error))?;
+    let now = timestamp(&now)?;
+    let host_key =
+        SecretKey::from_file(&config.host.key_file).map_err(|error| RunError::refused("host.key_file", error))?;
+    let host_key = HostKeyId::of(&host_key.public());
+    let roots = TrustRoots::from_toml(&text(&config.trust.roots_file)?)
+        .map_err(|error| RunError::refused(config.trust.roots_file.display(), error))?;
+    let order_file = config.order.file.display();
+    let order =
+        order::verify(&text(&config.order.file)?, &roots).map_err(|error| RunError::refused(&order_file, error))?;
+    let country = country_table(config)?;
+    let tap = order
+        .admit(now, &host_key, &config.mirror.interface, &country.sha256)
+        .map_err(|error| RunError::refused(&order_file, error))?;
+    let share_ppm = tap.share_ppm;
+    order.admit_country_table(&country).map_err(|error| RunError::refused(&order_file, error))?;
+    check_receiver(config, &order)?;
+    let country = country.without(order.prefixes_excluded());
+    let sealing = SealingSecret::read(&config.host.sealing_key_file)
+        .map_err(|error| RunError::refused("host.sealing_key_file", error))?;
+    let pseudonym_key = pseudonym_key(config, &sealing, &order, now)?;
+    Ok((Admitted { host_key, roots, order, share_ppm, country, sealing, pseudonym_key }, watch))
+}
+
+/// A set and its activation, against the order: the checks are the same at start and at run time, but for the number.
+pub(super) fn candidate(admitted: &Admitted, texts: sealed::Texts, now: Timestamp) -> Result<Candidate, RunError> {
+    let order = &admitted.order;
+    let set = SelectorSet::from_json(texts.set.as_bytes()).map_err(|error| RunError::refused("selector set", error))?;
+    let context = CheckContext::from_order(order).with_country_table(admitted.country.clone());
+    let set = check::check(&set, &context).map_err(|refusals| {
+        let refusals: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+        RunError::refused("selector set", refusals.join("; "))
+    })?;
+    let activation = activation::verify(&texts.activation, &admitted.roots)
+        .map_err(|error| RunError::refused("activation", error))?;
+    activation
+        .admit(&order.measure.id, &order.sha256, &set.sha256, now)
+        .map_err(|error| RunError::refused("activation", error))?;
+    Ok(Candidate { set, activation, texts })
+}
+
+/// When selection is allowed: order, activation and pseudonym key must all be in force.
+pub(super) fn window(admitted: &Admitted, activation: &Activation) -> Result<Window, RunError> {
+    let measure = &admitted.order.measure;
+    let key = &admitted.pseudonym_key;
+    let order = Window { not_before_ns: unix_ns(measure.not_before)?, not_after_ns: unix_ns(measure.not_after)? };
+    let key = Window { not_before_ns: unix_ns(key.not_before)?, not_after_ns: unix_ns(key.not_after)? };
+    let activation = Window { not_before_ns: 0, not_after_ns: unix_ns(activation.valid_until)? };
+    Ok(order.intersect(key).intersect(activation))
+}
+
+/// UTC of a judged moment.
+pub(super) fn timestamp(now: &Now) -> Result<Timestamp, RunError> {
+    Timestamp::from_nanosecond(i128::from(now.unix_ns)).map_err(|error| RunError::refused("clock", error))
+}
+
+fn unix_ns(time: Timestamp) -> Result<u64, RunError> {
+    u64::try_from(time.as_nanosecond()).map_err(|_out_of_range| RunError::Refused(format!("{time} is out of range")))
+}
+
+/// The receiving facility is the order's: a configuration cannot send records elsewhere.
+fn check_receiver(config: &Config, order: &Order) -> Result<(), RunError> {
+    let (export, facility) = (&config.export, &order.receiving_facility);
+    if export.endpoint != facility.endpoint {
+        return Err(RunError::Refused(format!(
+            "export.endpoint: {} is not the order's receiving facility, {}",
+            export.endpoint, facility.endpoint
+        )));
+    }
+    if !facility.names.contains(&export.server_name) {
+        return Err(RunError::Refused(format!(
+            "export.server_name: {} is not among the order's receiving_facility.names ({})",
+            export.server_name,
+            facility.names.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+fn country_table(config: &Config) -> Result<CountryTable, RunError> {
+    let table = &config.country_table;
+    let name = table.file.display();
+    let bytes = std::fs::read(&table.file).map_err(|error| RunError::refused(&name, error))?;
+    let special = if table.documentation_prefixes { Special::DocumentationAllowed } else { Special::TakenOut };
+    let read = match table.format {
+        CountryFormat::Csv => {
+            let date = table.date.as_ref().map(|date| date.parse()).transpose();
+            let date = date.map_err(|error: jiff::Error| RunError::refused("country_table.date", error))?;
+            CountryTable::from_csv(&bytes, date, special)
+        }
+        CountryFormat::Delegated => CountryTable::from_delegated(&bytes),
+    };
+    read.map_err(|error| RunError::refused(&name, error))
+}
+
+fn pseudonym_key(
+    config: &Config,
+    sealing: &SealingSecret,
+    order: &Order,
+    now: Timestamp,
+) -> Result<PseudonymKey, RunError> {
+    let file = &config.pseudonyms.key_file;
+    let key = PseudonymKey::open(&text(file)?, sealing).map_err(|error| RunError::refused(file.display(), error))?;
+    key.check(&order.measure.id, now, order.addresses.key_epoch_days)
+        .map_err(|error| RunError::refused(file.display(), error))?;
+    Ok(key)
+}
+
+/// A file that must be there for the agent to start: its absence is a refusal, not a failure.
+pub(super) fn text(path: &Path) -> Result<String, RunError> {
+    std::fs::read_to_string(path).map_err(|error| RunError::refused(path.display(), error))
+}

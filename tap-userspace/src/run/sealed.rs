@@ -1,0 +1,87 @@
+//! The active selector set on disk, sealed to the host's key, so that an agent that restarts continues with the set that
+//! an operator loaded at run time.
+//!
+//! In: the texts of a set and its activation. Out: one file that only this host's sealing key opens (HPKE, RFC 9180).
+//! What it holds is verified anew at every start; sealing keeps it secret, the signatures make it count.
+
+use super::error::RunError;
+use super::state::replace_file;
+use crate::keys::pseudonym::SealingSecret;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+const FILE_NAME: &str = "active.sealed";
+const INFO: &[u8] = b"gwtap active selector set 1";
+
+/// A selector set and its activation as they were signed. Its debug form shows nothing.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub(super) struct Texts {
+    pub(super) set: String,
+    pub(super) activation: String,
+}
+
+impl std::fmt::Debug for Texts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Texts(redacted)")
+    }
+}
+
+/// Replaces the file; on disk when it returns.
+pub(super) fn write(directory: &Path, sealing: &SealingSecret, texts: &Texts) -> Result<(), RunError> {
+    let path = file(directory);
+    let failed = |error: String| RunError::failed(path.display(), error);
+    let plain = zeroize::Zeroizing::new(serde_json::to_vec(texts).map_err(|error| failed(error.to_string()))?);
+    let sealed = sealing.public().seal(INFO, &plain).map_err(|error| failed(error.to_string()))?;
+    replace_file(&path, &sealed).map_err(|error| failed(error.to_string()))
+}
+
+/// What was written last, or `None` without a file.
+pub(super) fn read(directory: &Path, sealing: &SealingSecret) -> Result<Option<Texts>, RunError> {
+    let path = file(directory);
+    let sealed = match std::fs::read(&path) {
+        Ok(sealed) => sealed,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(RunError::failed(path.display(), error)),
+    };
+    let damaged =
+        "does not open with this host's sealing key; remove it, and the configuration's set and activation count";
+    let plain = sealing.open(INFO, &sealed).ok_or_else(|| RunError::refused(path.display(), damaged))?;
+    let texts = serde_json::from_slice(&plain).map_err(|_content| RunError::refused(path.display(), damaged))?;
+    Ok(Some(texts))
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join(FILE_NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_host_opens_what_was_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = SealingSecret::new(&[7; 32]).unwrap();
+        assert!(read(directory.path(), &own).unwrap().is_none());
+        let texts = Texts { set: "{\"canary\":\"203.0.113.9\"}".into(), activation: "note".into() };
+        write(directory.path(), &own, &texts).unwrap();
+        write(directory.path(), &own, &texts).unwrap();
+
+        let back = read(directory.path(), &own).unwrap().unwrap();
+        assert_eq!((&back.set, &back.activation), (&texts.set, &texts.activation));
+        let bytes = std::fs::read(file(directory.path())).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"canary"));
+        let other = SealingSecret::new(&[8; 32]).unwrap();
+        let refused = read(directory.path(), &other).unwrap_err().to_string();
+        assert!(refused.contains("active.sealed: does not open"), "{refused}");
+
+        let mut altered = bytes;
+        let last = altered.len() - 1;
+        altered[last] ^= 1;
+        std::fs::write(file(directory.path()), &altered).unwrap();
+        read(directory.path(), &own).unwrap_err();
+        std::fs::write(file(directory.path()), [1, 2, 3]).unwrap();
+        read(directory.path(), &own).unwrap_err();
+    }
+}
