@@ -32,9 +32,12 @@ fn build() -> Result<PathBuf> {
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "tap-userspace", "--package", "xtask", "--bin", "gwtap"]);
+    cargo.args(["build", "--quiet"]);
+    // The same packages as whoever runs us was built with: then their dependencies' features agree and nothing is built twice.
     if directory.ends_with("release") {
-        cargo.arg("--release");
+        cargo.args(["--release", "--package", "tap-userspace", "--package", "xtask", "--bin", "gwtap"]);
+    } else {
+        cargo.args(["--workspace", "--all-targets"]);
     }
     if let Some(target) = directory.parent() {
         cargo.arg("--target-dir").arg(target);

@@ -2,6 +2,7 @@
 
 mod check;
 mod command;
+mod demo;
 mod setup;
 mod test;
 
@@ -22,6 +23,8 @@ enum Verb {
     Setup(setup::Args),
     /// Builds and runs every test; says what could not run and why
     Test(test::Args),
+    /// Shows the whole product on real traffic in network namespaces (needs root)
+    Demo(demo::Args),
     /// Formatting, lints, licences, advisories
     Check(check::Args),
 }
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     let outcome = match Line::parse().verb {
         Verb::Setup(args) => setup::setup(&args),
         Verb::Test(args) => test::test(&args),
+        Verb::Demo(args) => demo::demo(&args),
         Verb::Check(args) => check::check(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -146,5 +146,33 @@ impl Lab {
     }
 }
 
+/// A carrier's own link with a tap in it (inline mode): what `far` sends arrives at `carrier`, or the tap lost it.
+#[derive(Clone, Debug)]
+pub struct InlineLab {
+    /// Where traffic comes from.
+    pub far: Host,
+    /// The carrier's host; has a BPF file system of its own.
+    pub carrier: Host,
+}
+
+impl InlineLab {
+    /// The interface of `far`.
+    pub const FAR_PORT: &str = "far0";
+    /// The interface of `carrier`, where the tap runs.
+    pub const PORT: &str = "i0";
+
+    /// Builds and links both hosts.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub fn new() -> Result<Self> {
+        let lab = Self { far: Host::new("far")?, carrier: Host::with_bpf("carrier")? };
+        link::pair(4, &lab.far, Self::FAR_PORT, &lab.carrier, Self::PORT)?;
+        link::silence(&lab.far, Self::FAR_PORT)?;
+        link::silence(&lab.carrier, Self::PORT)?;
+        Ok(lab)
+    }
+}
+
 #[cfg(test)]
 mod tests;

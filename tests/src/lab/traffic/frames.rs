@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result};
 use super::{Crew, PATIENCE};
 use crate::lab::Host;
 
+/// Receive buffer of a sink.
+const RECEIVE_BYTES: usize = 64 << 20;
+
 /// Sends whole Ethernet frames out of one interface.
 #[derive(Debug)]
 pub struct FrameSender {
@@ -56,6 +59,8 @@ impl FrameSink {
     pub fn start(host: &Host, interface: &str, mark: &[u8]) -> Result<Self> {
         let socket = host.enter(|| packet_socket(interface, libc::ETH_P_ALL.cast_unsigned()))??;
         set_patience(&socket)?;
+        // Room for a burst while the counting thread is not on a CPU.
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BYTES)?;
         let (mut crew, counted) = (Crew::default(), Arc::new(AtomicU64::new(0)));
         let (stop, count, mark) = (Arc::clone(&crew.stop), Arc::clone(&counted), mark.to_vec());
         crew.threads.push(host.spawn("sink", move || {

@@ -1,0 +1,169 @@
+//! `cargo xtask demo`: the whole product on real traffic, on one machine, in network namespaces. In: root and a time. Out: its
+//! progress, then what a carrier wants to know, or one JSON object. It leaves nothing, also after Ctrl-C: hosts and links end
+//! with this process, files with the deployment's directory.
+
+mod interrupt;
+mod summary;
+mod traffic;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tap_tests::deployment::{Deployment, Plan, rule, selected};
+use tap_tests::lab::{Lab, MIRROR_PORT, Process};
+use tap_tests::{gwtap, need};
+use tap_userspace::control::status::Status;
+
+use crate::command::root;
+use interrupt::Interrupt;
+use summary::Summary;
+use traffic::Traffic;
+
+/// Arguments of `cargo xtask demo`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How long traffic flows
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    seconds: u64,
+    /// One JSON object instead of the summary; progress goes to stderr
+    #[arg(long)]
+    json: bool,
+}
+
+/// The facility of the demo: small enough that two processors can fill it.
+const CAPACITY_BITS_PER_SECOND: u64 = 100_000_000;
+/// Part of it that may be admitted: what Art. 17 would allow at most.
+const SHARE_PPM: u32 = 300_000;
+/// Nine flows of ten are looked at: "a part" of the traffic.
+const SAMPLING_PPM: u32 = 900_000;
+/// The capture that is replayed.
+const CAPTURE: &str = "tests/pcaps/zeek__ssh.pcap";
+/// How long either program may take to end when asked.
+const END_MAX: Duration = Duration::from_secs(15);
+
+pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the demo needs root: it makes network namespaces and loads a BPF program");
+    }
+    for program in ["ip", "tc"] {
+        if need::find(program).is_none() {
+            bail!("the demo needs `{program}` (Debian package iproute2)");
+        }
+    }
+    let interrupt = Interrupt::catch()?;
+    let summary = show(args, &interrupt)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&summary.json())?);
+    } else {
+        print!("\n{}", summary.text());
+    }
+    Ok(if summary.books.balance() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(args: &Args, interrupt: &Interrupt) -> Result<Summary> {
+    let say = |line: &str| if args.json { eprintln!("{line}") } else { println!("{line}") };
+    say("building gwtap");
+    gwtap::binary()?;
+    interrupt.check()?;
+
+    say("hosts: domestic, router, foreign, mirror host, receiving facility");
+    let lab = Lab::new()?;
+    say("documents: keys, order under Art. 32 signed by two, two selector sets, each activated by two persons");
+    let deployment = Deployment::new(plan())?;
+    interrupt.check()?;
+
+    let mut receiver = deployment.start_receiver(&lab.receiving)?;
+    let mut agent = deployment.start_agent(&lab.mirror)?;
+    let attached = deployment.status()?;
+    say(&format!(
+        "gwtap run: {} XDP on {}, program {}",
+        attached.attach,
+        attached.interface,
+        attached.program_digest.get(..16).unwrap_or_default()
+    ));
+    lab.start_mirror()?;
+    let traffic = Traffic::start(&lab, &root().join(CAPTURE))?;
+    let outcome = flow(args.seconds, &deployment, &traffic, &mut [&mut agent, &mut receiver], interrupt, &say);
+    let sent = traffic.stop()?;
+    outcome?;
+
+    let status = deployment.settle(|| interrupt.check())?;
+    // The interface's count is read before the programs end: detaching lets later frames pass uncounted.
+    let books = deployment.books(status, &lab.mirror, MIRROR_PORT)?;
+    for process in [&mut agent, &mut receiver] {
+        let ended = process.terminate(END_MAX)?;
+        if !ended.success() {
+            bail!("a program ended with {ended} when asked to end; it said:\n{}", process.output());
+        }
+    }
+    Ok(Summary { books, sent })
+}
+
+fn plan() -> Plan {
+    let sets = [traffic::PORT_FIRST, traffic::PORT_SECOND].map(|port| {
+        vec![
+            rule("c2-answers", "198.51.100.0/24", "source-port", traffic::PORT_TCP, "tcp"),
+            rule(&format!("beacon-{port}"), "198.51.100.0/24", "destination-port", port, "udp"),
+        ]
+    });
+    Plan {
+        capacity_bits_per_second: CAPACITY_BITS_PER_SECOND,
+        share_ppm: SHARE_PPM,
+        sampling_ppm: SAMPLING_PPM,
+        sets: sets.to_vec(),
+        ..Plan::default()
+    }
+}
+
+/// Lets traffic flow: quiet, above the cap, quiet again, with a change of selectors on the way.
+fn flow(
+    seconds: u64,
+    deployment: &Deployment,
+    traffic: &Traffic,
+    processes: &mut [&mut Process],
+    interrupt: &Interrupt,
+    say: &dyn Fn(&str),
+) -> Result<()> {
+    let started = Instant::now();
+    let mut swapped = false;
+    for second in 1..=seconds {
+        let percent = second * 100 / seconds;
+        traffic.overload((25..60).contains(&percent));
+        if percent >= 75 && !swapped {
+            say(&format!("       selectors load: {}", deployment.load(2)?.trim()));
+            swapped = true;
+        }
+        while started.elapsed() < Duration::from_secs(second) {
+            interrupt.check()?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for process in processes.iter_mut() {
+            if let Some(ended) = process.ended()? {
+                bail!("a program ended ({ended}) while traffic flowed; it said:\n{}", process.output());
+            }
+        }
+        say(&progress(second, &deployment.status()?));
+    }
+    Ok(())
+}
+
+fn progress(second: u64, status: &Status) -> String {
+    format!(
+        "{second:>4} s  observed {:>8}   admitted {:>4.1} % of the facility (limit {:.0} %)   selected {:>6}   \
+         acknowledged {:>6}   generation {}",
+        status.counters.observed_packets,
+        status.share.used * 100.0,
+        status.share.limit * 100.0,
+        selected(status),
+        status.delivery.acknowledged_records,
+        status.selectors.generation,
+    )
+}
+
+/// The frames of the replayed capture.
+fn capture(file: &Path) -> Result<Vec<Vec<u8>>> {
+    let capture = tap_userspace::laboratory::capture::Capture::open(file)?;
+    capture.map(|packet| packet.map(|packet| packet.frame).with_context(|| file.display().to_string())).collect()
+}

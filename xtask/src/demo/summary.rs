@@ -1,0 +1,97 @@
+//! What the demo showed: for people, or as one JSON object. In: the books and what was sent. It decides nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use tap_tests::deployment::{Books, lost, selected};
+use tap_userspace::control::status::Status;
+
+use super::traffic::Sent;
+
+pub(super) struct Summary {
+    pub(super) books: Books,
+    pub(super) sent: Sent,
+}
+
+impl Summary {
+    pub(super) fn json(&self) -> Value {
+        let Status { counters, share, delivery, .. } = &self.books.status;
+        json!({
+            "observed_packets": counters.observed_packets,
+            "interface_packets": self.books.interface_packets,
+            "verdicts": counters.verdicts,
+            "admitted_bytes": counters.admitted_bytes,
+            "capacity_bits_per_second": share.capacity_bits_per_second,
+            "share_limit": share.limit,
+            "share_used_max": share.used_max,
+            "records_selected": selected(&self.books.status),
+            "records_delivered": delivery.sent_records,
+            "records_acknowledged": delivery.acknowledged_records,
+            "records_stored": self.books.records.len(),
+            "records_lost": lost(&self.books.status),
+            "records_by_generation": self.books.generations().into_iter().map(|(generation, records)| (generation.to_string(), records)).collect::<BTreeMap<_, _>>(),
+            "sent": self.sent,
+            "program_sha256": self.books.status.program_digest,
+            "order_sha256": self.books.status.order.sha256,
+            "conservation": self.books.balance(),
+        })
+    }
+
+    pub(super) fn text(&self) -> String {
+        let Status { counters, share, delivery, order, .. } = &self.books.status;
+        let mut out = String::new();
+        let mut line = |name: &str, text: String| writeln!(out, "{name:<14}{text}").unwrap_or_default();
+        line("Measure", format!("{} ({}), until {}", order.measure, order.basis, order.not_after));
+        line(
+            "Facility",
+            format!(
+                "{} Mbit/s; {:.1} % may be admitted",
+                share.capacity_bits_per_second / 1_000_000,
+                share.limit * 100.0
+            ),
+        );
+        line("", format!("most admitted in any second or longer: {:.2} %", share.used_max * 100.0));
+        line(
+            "Sent",
+            format!(
+                "{} TCP exchanges, {} UDP datagrams, {} frames of a capture",
+                self.sent.tcp_exchanges, self.sent.udp_datagrams, self.sent.replayed_frames
+            ),
+        );
+        line("Observed", format!("{} packets; each has exactly one verdict:", counters.observed_packets));
+        for (verdict, packets) in counters.verdicts.iter().filter(|(_, packets)| **packets > 0) {
+            line("", format!("{packets:>9}  {verdict}"));
+        }
+        line(
+            "Recorded",
+            format!(
+                "{} header records, no payload byte; {} lost",
+                selected(&self.books.status),
+                lost(&self.books.status)
+            ),
+        );
+        line(
+            "Delivered",
+            format!(
+                "{}, acknowledged {}, stored {}",
+                delivery.sent_records,
+                delivery.acknowledged_records,
+                self.books.records.len()
+            ),
+        );
+        let generations: Vec<_> = self
+            .books
+            .generations()
+            .into_iter()
+            .map(|(generation, records)| format!("{records} under generation {generation}"))
+            .collect();
+        line("Selectors", format!("changed while traffic flowed: {}", generations.join(", ")));
+        let verdict = if self.books.balance() { "holds" } else { "DOES NOT HOLD" };
+        line("Conservation", verdict.to_owned());
+        for (holds, words) in self.books.equations() {
+            line("", format!("{} {words}", if holds { "yes" } else { "NO " }));
+        }
+        out
+    }
+}
