@@ -233,3 +233,6 @@ pub fn verify(note: &str, roots: &TrustRoots) -> Result<Order, OrderError> {
 pub fn parse_unsigned(text_or_note: &str) -> Result<Order, OrderError> {
     content::read(&keys::note::text(text_or_note)?)
 }
+
+#[cfg(test)]
+mod tests;

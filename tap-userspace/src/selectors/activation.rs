@@ -163,3 +163,6 @@ pub fn verify(note: &str, roots: &TrustRoots) -> Result<Activation, ActivationEr
     }
     Activation::parse_unsigned(&verified.text)
 }
+
+#[cfg(test)]
+mod tests;

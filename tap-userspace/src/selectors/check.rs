@@ -358,3 +358,6 @@ fn assemble(rule: &Rule, weighed: Vec<Weighed>, counted: Vec<ConditionKind>) -> 
     }
     checked
 }
+
+#[cfg(test)]
+mod tests;
