@@ -9,6 +9,8 @@ use std::process::ExitCode;
 pub mod keygen;
 pub mod order;
 mod order_new;
+pub mod receive;
+pub mod records;
 #[cfg(feature = "laboratory")]
 pub mod replay;
 pub mod run;
@@ -33,6 +35,8 @@ struct Cli {
 enum Verb {
     Keygen(keygen::Args),
     Order(order::Args),
+    Receive(receive::Args),
+    Records(records::Args),
     #[cfg(feature = "laboratory")]
     Replay(replay::Args),
     Run(run::Args),
@@ -59,6 +63,8 @@ pub fn main() -> ExitCode {
     let result = match verb {
         Verb::Keygen(args) => keygen::run(args),
         Verb::Order(args) => order::run(args),
+        Verb::Receive(args) => receive::run(args),
+        Verb::Records(args) => records::run(args),
         #[cfg(feature = "laboratory")]
         Verb::Replay(args) => replay::run(args),
         Verb::Run(args) => run::run(args),
