@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 pub mod keygen;
+pub mod log;
 pub mod order;
 mod order_new;
 pub mod receive;

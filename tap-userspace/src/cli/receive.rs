@@ -1,6 +1,7 @@
 //! `gwtap receive`: the receiving facility.
 
 use super::Refused;
+use super::log::Log;
 use crate::receive::Receiver;
 use crate::receive::config::ReceiveConfig;
 use anyhow::Context as _;
@@ -37,6 +38,9 @@ pub struct Args {
     /// Configuration (TOML)
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// How the log on stderr is written
+    #[arg(long, value_enum, default_value_t = Log::Text)]
+    log: Log,
 }
 
 /// Runs the verb.
@@ -44,6 +48,7 @@ pub struct Args {
 /// # Errors
 /// A refused configuration; a store, file or address that cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    args.log.begin()?;
     let config = ReceiveConfig::read(&args.config).map_err(Refused::because)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     runtime.block_on(serve(config))?;
