@@ -281,20 +281,36 @@ impl RuleFile {
         }
     }
 
+    /// The file's rules, ready to be asked.
+    ///
+    /// # Errors
+    /// When the set has no rules of the form that the oracle knows.
+    pub fn evaluated(&self) -> anyhow::Result<Rules> {
+        let rules = self.set.get("rules").cloned().context("no rules")?;
+        Ok(Rules { rules: serde_json::from_value(rules)? })
+    }
+}
+
+/// Rules of a set.
+#[derive(Debug)]
+pub struct Rules {
+    rules: Vec<Rule>,
+}
+
+impl Rules {
     /// Ids of the rules that a packet satisfies, sorted.
     ///
     /// # Errors
     /// When a rule says something that the oracle does not know.
     pub fn matching(&self, fields: &Fields) -> anyhow::Result<Vec<String>> {
-        let rules: Vec<Rule> = serde_json::from_value(self.set.get("rules").cloned().context("no rules")?)?;
         let mut ids = Vec::new();
-        for rule in rules {
+        for rule in &self.rules {
             let mut all = true;
             for condition in &rule.conditions {
                 all = all && condition.holds(fields).with_context(|| format!("rule {}", rule.id))?;
             }
             if all {
-                ids.push(rule.id);
+                ids.push(rule.id.clone());
             }
         }
         ids.sort();
