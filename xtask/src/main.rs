@@ -1,5 +1,6 @@
 //! What a developer, a newcomer and CI run: `cargo xtask VERB`, one verb a file.
 
+mod build_ebpf;
 mod check;
 mod command;
 mod demo;
@@ -25,6 +26,8 @@ enum Verb {
     Test(test::Args),
     /// Shows the whole product on real traffic in network namespaces (needs root)
     Demo(demo::Args),
+    /// Builds the XDP program from its source, or checks that the committed object is what its source builds
+    BuildEbpf(build_ebpf::Args),
     /// Formatting, lints, licences, advisories
     Check(check::Args),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::setup(&args),
         Verb::Test(args) => test::test(&args),
         Verb::Demo(args) => demo::demo(&args),
+        Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
         Verb::Check(args) => check::check(&args),
     };
     outcome.unwrap_or_else(|error| {

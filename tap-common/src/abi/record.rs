@@ -83,4 +83,4 @@ impl core::fmt::Debug for Record {
 }
 
 const _: () = assert!(size_of::<Record>() == Record::BYTES);
-const _: () = assert!(Record::BYTES % 8 == 0);
+const _: () = assert!(Record::BYTES.is_multiple_of(8));

@@ -2,6 +2,10 @@
 //!
 //! [`decide`] is the only control flow. It is generic over the frame and the world, so the kernel build and the host
 //! build are the same source, and one is held against the other. Nothing here knows whether it runs in a kernel.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "header fields are cut out of wider words; a checked conversion would be a branch for each"
+)]
 
 pub mod cap;
 pub mod direction;

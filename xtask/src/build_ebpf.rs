@@ -1,0 +1,143 @@
+//! `cargo xtask build-ebpf`: the XDP program from its source. In: `tap-ebpf` and the recorded toolchain. Out: the object beside
+//! the source, and the record of what made it. What bounds it: `--check` changes nothing; it compares byte for byte.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::command::run;
+
+/// Exit code of `--check` under another toolchain than the recorded one.
+const TOOLCHAIN_MOVED: u8 = 3;
+/// The compiler pair of Debian's security archive; rustup's pair has no library source on many machines.
+const RUSTC: &str = "/usr/bin/rustc";
+const CARGO: &str = "/usr/bin/cargo";
+const LLVM: &str = "/usr/lib/llvm-22/bin";
+const TARGET: &str = "bpfel-unknown-none";
+
+/// Arguments of `cargo xtask build-ebpf`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Compare a rebuild with the committed object instead of replacing it; exits 3 under another toolchain
+    #[arg(long)]
+    check: bool,
+}
+
+/// What made the committed object: `tap-ebpf/TOOLCHAIN.toml`.
+#[derive(Deserialize, Serialize)]
+struct Record {
+    /// SHA-256 of the object.
+    object_sha256: String,
+    /// What it is reproducible with.
+    toolchain: Toolchain,
+}
+
+#[derive(Deserialize, Serialize, PartialEq, Eq, Debug)]
+struct Toolchain {
+    rustc: String,
+    rustc_package: String,
+    llvm: String,
+    bpf_linker: String,
+}
+
+pub(crate) fn build_ebpf(args: &Args) -> Result<ExitCode> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("tap-ebpf").canonicalize()?;
+    let toolchain = Toolchain::installed()?;
+    let (object, record) = (source.join("gwtap.bpf.o"), source.join("TOOLCHAIN.toml"));
+    if args.check { check(&source, &object, &record, &toolchain) } else { replace(&source, &object, &record, toolchain) }
+}
+
+fn replace(source: &Path, object: &Path, record: &Path, toolchain: Toolchain) -> Result<ExitCode> {
+    let built = build(source)?;
+    std::fs::write(object, &built).with_context(|| format!("{}", object.display()))?;
+    let text = toml::to_string(&Record { object_sha256: hex::encode(Sha256::digest(&built)), toolchain })?;
+    let head = "# What made gwtap.bpf.o; `cargo xtask build-ebpf` writes this file, `--check` compares.\n";
+    std::fs::write(record, format!("{head}{text}")).with_context(|| format!("{}", record.display()))?;
+    println!("build-ebpf: {} ({} bytes)", object.display(), built.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(source: &Path, object: &Path, record: &Path, toolchain: &Toolchain) -> Result<ExitCode> {
+    let text = std::fs::read_to_string(record).with_context(|| format!("{}", record.display()))?;
+    let recorded: Record = toml::from_str(&text).with_context(|| format!("{}", record.display()))?;
+    let committed = std::fs::read(object).with_context(|| format!("{}", object.display()))?;
+    if hex::encode(Sha256::digest(&committed)) != recorded.object_sha256 {
+        bail!("{} is not the object that {} records", object.display(), record.display());
+    }
+    if *toolchain != recorded.toolchain {
+        println!("recorded:  {:?}\ninstalled: {toolchain:?}", recorded.toolchain);
+        println!("toolchain moved: rebuild, review the disassembly's difference, commit object and record together");
+        return Ok(ExitCode::from(TOOLCHAIN_MOVED));
+    }
+    if build(source)? != committed {
+        bail!(
+            "the rebuilt object differs from {}: the source changed without it; run `cargo xtask build-ebpf`",
+            object.display()
+        );
+    }
+    println!("build-ebpf --check: the committed object is what its source builds");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds, strips debugging information (BTF stays), and returns the object.
+fn build(source: &Path) -> Result<Vec<u8>> {
+    let root = source.parent().context("tap-ebpf has no parent folder")?;
+    let home = cargo_home()?;
+    // Paths of the machine must not be in the object: it would differ with each checkout.
+    let flags = [
+        "-Clinker=bpf-linker".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
+        "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
+        "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
+        format!("--remap-path-prefix={}=gwtap", root.display()),
+        format!("--remap-path-prefix={}=cargo", home.display()),
+    ]
+    .join("\u{1f}");
+    let target = source.join("target");
+    run(Command::new(CARGO)
+        .args(["build", "--release", "--locked", "-Zbuild-std=core", "--target", TARGET])
+        .current_dir(source)
+        .env("CARGO_TARGET_DIR", &target)
+        .env("PATH", format!("{}/bin:/usr/bin:/bin", home.display()))
+        .env("RUSTC", RUSTC)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("CARGO"))?;
+    let release = target.join(TARGET).join("release");
+    let stripped = release.join("gwtap.stripped.o");
+    run(Command::new(format!("{LLVM}/llvm-strip")).arg("-g").arg(release.join("gwtap")).arg("-o").arg(&stripped))?;
+    std::fs::read(&stripped).with_context(|| format!("{}", stripped.display()))
+}
+
+impl Toolchain {
+    fn installed() -> Result<Self> {
+        let bpf_linker = cargo_home()?.join("bin/bpf-linker");
+        Ok(Self {
+            rustc: first_line(RUSTC, &["--version"])?,
+            rustc_package: first_line("dpkg-query", &["-W", "-f=${Package} ${Version}", "rustc-web"])?,
+            llvm: first_line(&format!("{LLVM}/llvm-config"), &["--version"])?,
+            bpf_linker: first_line(&bpf_linker.display().to_string(), &["--version"])?,
+        })
+    }
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    match std::env::var_os("CARGO_HOME") {
+        Some(home) => Ok(home.into()),
+        None => Ok(PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cargo")),
+    }
+}
+
+fn first_line(program: &str, args: &[&str]) -> Result<String> {
+    const MEND: &str = "`cargo xtask setup --ebpf` installs what building the BPF object needs";
+    let output = Command::new(program).args(args).output().with_context(|| format!("{program} is missing; {MEND}"))?;
+    if !output.status.success() {
+        bail!("{program} {} failed; {MEND}", args.join(" "));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned())
+}
