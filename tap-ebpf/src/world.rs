@@ -54,8 +54,12 @@ impl World for KernelWorld {
         if constant::is_laboratory() {
             return injected_ns();
         }
-        // SAFETY: a helper without arguments.
-        unsafe { bpf_ktime_get_boot_ns() }
+        // SAFETY: a helper without arguments, and this CPU's own element.
+        unsafe {
+            let now_ns = bpf_ktime_get_boot_ns();
+            (*self.cpu).now_cached_ns = now_ns;
+            now_ns
+        }
     }
 
     #[inline(always)]

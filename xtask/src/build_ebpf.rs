@@ -47,7 +47,11 @@ pub(crate) fn build_ebpf(args: &Args) -> Result<ExitCode> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("tap-ebpf").canonicalize()?;
     let toolchain = Toolchain::installed()?;
     let (object, record) = (source.join("gwtap.bpf.o"), source.join("TOOLCHAIN.toml"));
-    if args.check { check(&source, &object, &record, &toolchain) } else { replace(&source, &object, &record, toolchain) }
+    if args.check {
+        check(&source, &object, &record, &toolchain)
+    } else {
+        replace(&source, &object, &record, toolchain)
+    }
 }
 
 fn replace(source: &Path, object: &Path, record: &Path, toolchain: Toolchain) -> Result<ExitCode> {

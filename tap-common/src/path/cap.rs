@@ -28,28 +28,33 @@ const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 #[inline(always)]
 pub fn charge<W: World>(world: &mut W, now_ns: u64, bytes: u32) -> bool {
     let bytes = u64::from(bytes);
-    let epoch = now_ns / EPOCH_NS;
+    let mut epoch = now_ns / EPOCH_NS;
     let mut credit = world.credit();
-    // A credit of a later epoch comes from a word that another CPU's clock had already moved on: it is valid now.
-    if credit.epoch < epoch {
-        credit = Credit { epoch, bytes: 0 };
-    }
-    if credit.bytes < bytes {
-        let Some(policy) = world.cap() else { return false };
-        let Some(taken) = take(world, &policy, credit.epoch, bytes - credit.bytes) else { return false };
-        credit = if taken.epoch == credit.epoch {
-            Credit { epoch: taken.epoch, bytes: credit.bytes + taken.bytes }
-        } else {
-            taken
-        };
-    }
-    // Credit of a later epoch voids what was held, so it may still be short; it is kept for the next packet.
-    let admitted = credit.bytes >= bytes;
-    if admitted {
-        credit.bytes -= bytes;
+    let mut tries = 0;
+    // Twice at most: a tick may be longer than an epoch, so before a packet is refused the clock is read exactly.
+    while tries < 2 {
+        // A credit of a later epoch comes from a word that another CPU's clock had already moved on: it is valid now.
+        if credit.epoch < epoch {
+            credit = Credit { epoch, bytes: 0 };
+        }
+        if credit.bytes < bytes
+            && let Some(policy) = world.cap()
+            && let Some(taken) = take(world, &policy, credit.epoch, bytes - credit.bytes)
+        {
+            // Credit of a later epoch voids what was held.
+            let held = if taken.epoch == credit.epoch { credit.bytes } else { 0 };
+            credit = Credit { epoch: taken.epoch, bytes: taken.bytes + held };
+        }
+        if credit.bytes >= bytes {
+            credit.bytes -= bytes;
+            world.set_credit(credit);
+            return true;
+        }
+        epoch = world.now_exact_ns() / EPOCH_NS;
+        tries += 1;
     }
     world.set_credit(credit);
-    admitted
+    false
 }
 
 /// Takes at least `needed` bytes of credit from the word, a chunk if there is one.

@@ -18,6 +18,9 @@ pub mod trie;
 pub mod verdict;
 pub mod world;
 
+#[cfg(test)]
+mod tests;
+
 use crate::abi::counter::{FacilityVerdict, Verdict};
 use direction::Direction;
 use frame::Frame;

@@ -55,7 +55,7 @@ pub trait World {
     fn settle(&self, decision: &mut Decision);
     /// The time, possibly one tick late: a CPU's cached copy. Nanoseconds of the program's clock.
     fn now_cached_ns(&mut self) -> u64;
-    /// The time, exactly.
+    /// The time, exactly; it becomes the cached time, for the dearer part is done.
     fn now_exact_ns(&mut self) -> u64;
     /// By how much [`Self::now_cached_ns`] may be late.
     fn tick_ns(&self) -> u64;
