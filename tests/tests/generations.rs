@@ -35,7 +35,14 @@ fn set(port: u16) -> Result<CheckedSet> {
         fragment: None,
         counted: vec![ConditionKind::Address, ConditionKind::Port],
     };
-    Ok(CheckedSet { measure: "m-1".into(), version: 1, sha256: [0; 32], rules: vec![rule], scope: None })
+    Ok(CheckedSet {
+        measure: "m-1".into(),
+        version: 1,
+        sha256: [0; 32],
+        rules: vec![rule],
+        scope: None,
+        valid_until: None,
+    })
 }
 
 fn tables(port: u16) -> Result<Tables> {
