@@ -28,7 +28,7 @@ pub(super) fn stop(
     let drained = join(drain);
     let loops = others.into_iter().map(join).fold(Ok(()), Result::and);
     let flushed = agent.spool.sync().map_err(|error| RunError::failed("spool", error));
-    deliver(agent, runtime);
+    deliver(agent);
     let exported = runtime.block_on(async {
         tokio::time::timeout(STOP_EXPORT_MAX, end_export())
             .await
@@ -44,10 +44,10 @@ pub(super) fn stop(
 }
 
 /// Waits until everything is acknowledged, or the time for it is over.
-fn deliver(agent: &Agent, runtime: &Runtime) {
+fn deliver(agent: &Agent) {
     let until = Instant::now() + STOP_EXPORT_MAX;
     while agent.spool.status().messages > 0 && Instant::now() < until {
-        runtime.block_on(tokio::time::sleep(Duration::from_millis(10)));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
