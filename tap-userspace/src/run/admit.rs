@@ -80,11 +80,18 @@ pub(super) fn candidate(admitted: &Admitted, texts: sealed::Texts, now: Timestam
         let refusals: Vec<_> = refusals.iter().map(ToString::to_string).collect();
         RunError::refused("selector set", refusals.join("; "))
     })?;
-    let activation = activation::verify(&texts.activation, &admitted.roots)
+    let mut activation = activation::verify(&texts.activation, &admitted.roots)
         .map_err(|error| RunError::refused("activation", error))?;
     activation
         .admit(&order.measure.id, &order.sha256, &set.sha256, now)
         .map_err(|error| RunError::refused("activation", error))?;
+    // The kernel knows no time of a single rule: the first rule that is no longer wanted ends the whole set.
+    if let Some(end) = set.valid_until {
+        if now >= end {
+            return Err(RunError::refused("selector set", "valid_until of a rule is over; activate a set without it"));
+        }
+        activation.valid_until = activation.valid_until.min(end);
+    }
     Ok(Candidate { set, activation, texts })
 }
 
