@@ -20,6 +20,8 @@ pub(super) fn status(agent: &Agent) -> Status {
     });
     let program = lock(&agent.tap).as_ref().and_then(|tap| tap.program_info().map(|info| hex::encode(info.digest)));
     let config = &agent.config;
+    // Taken and given back here: inside the expression below the lock would be held while others are taken.
+    let selectors = lock(&agent.active).status.clone();
     Status {
         version: env!("CARGO_PKG_VERSION").into(),
         host: config.host.name.clone(),
@@ -30,7 +32,7 @@ pub(super) fn status(agent: &Agent) -> Status {
         attach: if config.mirror.attach == Attach::Native { "native" } else { "generic" }.into(),
         program_digest: program.unwrap_or_default(),
         order: order(agent),
-        selectors: lock(&agent.active).status.clone(),
+        selectors,
         lease: lease(agent),
         clock: clock_status(agent),
         counters: counter_status(&counters),
