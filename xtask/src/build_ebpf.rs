@@ -1,6 +1,7 @@
-//! `cargo xtask build-ebpf`: the XDP program from its source. In: `tap-ebpf` and the recorded toolchain. Out: the object beside
+//! `cargo xtask build-ebpf`: the XDP programs from their source. In: `tap-ebpf` and the recorded toolchain. Out: the objects beside
 //! the source, and the record of what made it. What bounds it: `--check` changes nothing; it compares byte for byte.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -26,11 +27,14 @@ pub(crate) struct Args {
     check: bool,
 }
 
-/// What made the committed object: `tap-ebpf/TOOLCHAIN.toml`.
+/// The objects: the program, and the benchmark's programs around it.
+const OBJECTS: [&str; 2] = ["gwtap", "bench"];
+
+/// What made the committed objects: `tap-ebpf/TOOLCHAIN.toml`.
 #[derive(Deserialize, Serialize)]
 struct Record {
-    /// SHA-256 of the object.
-    object_sha256: String,
+    /// SHA-256 of each object.
+    object_sha256: BTreeMap<String, String>,
     /// What it is reproducible with.
     toolchain: Toolchain,
 }
@@ -46,48 +50,58 @@ struct Toolchain {
 pub(crate) fn build_ebpf(args: &Args) -> Result<ExitCode> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("tap-ebpf").canonicalize()?;
     let toolchain = Toolchain::installed()?;
-    let (object, record) = (source.join("gwtap.bpf.o"), source.join("TOOLCHAIN.toml"));
-    if args.check {
-        check(&source, &object, &record, &toolchain)
-    } else {
-        replace(&source, &object, &record, toolchain)
-    }
+    let record = source.join("TOOLCHAIN.toml");
+    if args.check { check(&source, &record, &toolchain) } else { replace(&source, &record, toolchain) }
 }
 
-fn replace(source: &Path, object: &Path, record: &Path, toolchain: Toolchain) -> Result<ExitCode> {
-    let built = build(source)?;
-    std::fs::write(object, &built).with_context(|| format!("{}", object.display()))?;
-    let text = toml::to_string(&Record { object_sha256: hex::encode(Sha256::digest(&built)), toolchain })?;
-    let head = "# What made gwtap.bpf.o; `cargo xtask build-ebpf` writes this file, `--check` compares.\n";
+fn replace(source: &Path, record: &Path, toolchain: Toolchain) -> Result<ExitCode> {
+    let mut object_sha256 = BTreeMap::new();
+    for (name, built) in build(source)? {
+        let object = committed(source, name);
+        std::fs::write(&object, &built).with_context(|| format!("{}", object.display()))?;
+        object_sha256.insert(name.to_owned(), hex::encode(Sha256::digest(&built)));
+        println!("build-ebpf: {} ({} bytes)", object.display(), built.len());
+    }
+    let text = toml::to_string(&Record { object_sha256, toolchain })?;
+    let head = "# What made the objects; `cargo xtask build-ebpf` writes this file, `--check` compares.\n";
     std::fs::write(record, format!("{head}{text}")).with_context(|| format!("{}", record.display()))?;
-    println!("build-ebpf: {} ({} bytes)", object.display(), built.len());
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(source: &Path, object: &Path, record: &Path, toolchain: &Toolchain) -> Result<ExitCode> {
+fn check(source: &Path, record: &Path, toolchain: &Toolchain) -> Result<ExitCode> {
     let text = std::fs::read_to_string(record).with_context(|| format!("{}", record.display()))?;
     let recorded: Record = toml::from_str(&text).with_context(|| format!("{}", record.display()))?;
-    let committed = std::fs::read(object).with_context(|| format!("{}", object.display()))?;
-    if hex::encode(Sha256::digest(&committed)) != recorded.object_sha256 {
-        bail!("{} is not the object that {} records", object.display(), record.display());
+    for name in OBJECTS {
+        let object = committed(source, name);
+        let bytes = std::fs::read(&object).with_context(|| format!("{}", object.display()))?;
+        if recorded.object_sha256.get(name) != Some(&hex::encode(Sha256::digest(&bytes))) {
+            bail!("{} is not the object that {} records", object.display(), record.display());
+        }
     }
     if *toolchain != recorded.toolchain {
         println!("recorded:  {:?}\ninstalled: {toolchain:?}", recorded.toolchain);
         println!("toolchain moved: rebuild, review the disassembly's difference, commit object and record together");
         return Ok(ExitCode::from(TOOLCHAIN_MOVED));
     }
-    if build(source)? != committed {
-        bail!(
-            "the rebuilt object differs from {}: the source changed without it; run `cargo xtask build-ebpf`",
-            object.display()
-        );
+    for (name, built) in build(source)? {
+        let object = committed(source, name);
+        if built != std::fs::read(&object)? {
+            bail!(
+                "the rebuilt object differs from {}: the source changed without it; run `cargo xtask build-ebpf`",
+                object.display()
+            );
+        }
     }
-    println!("build-ebpf --check: the committed object is what its source builds");
+    println!("build-ebpf --check: the committed objects are what their source builds");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds, strips debugging information (BTF stays), and returns the object.
-fn build(source: &Path) -> Result<Vec<u8>> {
+fn committed(source: &Path, name: &str) -> PathBuf {
+    source.join(format!("{name}.bpf.o"))
+}
+
+/// Builds, strips debugging information (BTF stays), and returns the objects.
+fn build(source: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let root = source.parent().context("tap-ebpf has no parent folder")?;
     let home = cargo_home()?;
     // Paths of the machine must not be in the object: it would differ with each checkout.
@@ -113,9 +127,13 @@ fn build(source: &Path) -> Result<Vec<u8>> {
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("CARGO"))?;
     let release = target.join(TARGET).join("release");
-    let stripped = release.join("gwtap.stripped.o");
-    run(Command::new(format!("{LLVM}/llvm-strip")).arg("-g").arg(release.join("gwtap")).arg("-o").arg(&stripped))?;
-    std::fs::read(&stripped).with_context(|| format!("{}", stripped.display()))
+    let strip = |name: &'static str| {
+        let stripped = release.join(format!("{name}.stripped.o"));
+        run(Command::new(format!("{LLVM}/llvm-strip")).arg("-g").arg(release.join(name)).arg("-o").arg(&stripped))?;
+        let bytes = std::fs::read(&stripped).with_context(|| format!("{}", stripped.display()))?;
+        Ok((name, bytes))
+    };
+    OBJECTS.into_iter().map(strip).collect()
 }
 
 impl Toolchain {

@@ -4,6 +4,8 @@
 //! Everything here is written against maps and links; it knows nothing of orders, keys or sockets. The same tables
 //! drive the host's world ([`host`]), which is the oracle of the kernel's.
 
+#[cfg(feature = "laboratory")]
+pub mod bench;
 pub mod host;
 #[cfg(feature = "laboratory")]
 pub mod laboratory;

@@ -29,6 +29,17 @@ pub(super) struct Constants {
 
 /// Loads and verifies the program; shared maps come from `pins`, where they are made if they are not there.
 pub(super) fn load(tables: &Tables, constants: Constants, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
+    load_object(OBJECT, &["gwtap"], tables, constants, pins)
+}
+
+/// The same for any object over the same maps, with several programs.
+pub(super) fn load_object(
+    object: &[u8],
+    programs: &[&'static str],
+    tables: &Tables,
+    constants: Constants,
+    pins: Option<&Path>,
+) -> Result<Ebpf, LoadError> {
     let flag = u32::from;
     let (laboratory, inline) = (flag(constants.laboratory), flag(constants.inline));
     let (sampling, cap) = (flag(constants.sampling), flag(constants.cap));
@@ -51,8 +62,10 @@ pub(super) fn load(tables: &Tables, constants: Constants, pins: Option<&Path>) -
             loader.map_pin_path(name, Cow::Owned(pins.join(name)));
         }
     }
-    let mut ebpf = loader.load(OBJECT).map_err(LoadError::object)?;
-    program(&mut ebpf)?.load().map_err(|error| LoadError::kernel("load the program", error))?;
+    let mut ebpf = loader.load(object).map_err(LoadError::object)?;
+    for name in programs {
+        program_named(&mut ebpf, name)?.load().map_err(|error| LoadError::kernel("load the program", error))?;
+    }
     // Only now: a map that is taken out and dropped before is gone from under the program's instructions.
     fill(&mut ebpf, tables)?;
     Ok(ebpf)
@@ -60,7 +73,12 @@ pub(super) fn load(tables: &Tables, constants: Constants, pins: Option<&Path>) -
 
 /// The XDP program of a loaded object.
 pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
-    let program = ebpf.program_mut("gwtap").ok_or(LoadError::Missing { what: "the program gwtap" })?;
+    program_named(ebpf, "gwtap")
+}
+
+/// An XDP program of a loaded object, by name.
+pub(super) fn program_named<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, LoadError> {
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing { what: name })?;
     program.try_into().map_err(|error| LoadError::kernel("use the program", error))
 }
 

@@ -154,7 +154,7 @@ fn create(
     MapData::create(map, name, None).map_err(|error| LoadError::map(name, error))
 }
 
-fn create_ring() -> Result<MapData, LoadError> {
+pub(super) fn create_ring() -> Result<MapData, LoadError> {
     let kind = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
     let map = aya_obj::Map::new_from_params(kind, 0, 0, RING_BYTES, 0);
     MapData::create(map, "RING", None).map_err(|error| LoadError::map("RING", error))

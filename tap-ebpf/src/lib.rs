@@ -4,19 +4,16 @@
 //! Verdict is not action. In `mirror` mode every frame is dropped in the driver; in `inline` mode every frame is passed,
 //! whatever the verdict: failing closed means *no record*, never an outage of the carrier's link.
 #![no_std]
-#![no_main]
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![allow(internal_features, reason = "core has no atomic read-modify-write for this target")]
 
-mod constant;
+pub mod constant;
 mod count;
 mod emit;
 mod frame;
 mod maps;
 mod world;
 
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
-use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use frame::XdpFrame;
 use tap_common::abi::counter::Verdict;
@@ -25,15 +22,9 @@ use tap_common::path::world::World;
 use tap_common::path::{decide, frame::Frame};
 use world::KernelWorld;
 
-/// Entry point; frames may span several buffers (`xdp.frags`, Linux 5.18).
-#[xdp(frags)]
-pub fn gwtap(ctx: XdpContext) -> u32 {
-    observe(&ctx);
-    if constant::is_inline() { XDP_PASS } else { XDP_DROP }
-}
-
+/// Decides about one frame, counts the verdict, makes the record.
 #[inline(always)]
-fn observe(ctx: &XdpContext) {
+pub fn observe(ctx: &XdpContext) {
     // A per-CPU array of one element always has it; the verifier asks for the check.
     let Some(cpu) = maps::cpu_state() else { return };
     let frame = XdpFrame::new(ctx);
@@ -52,15 +43,3 @@ fn observe(ctx: &XdpContext) {
         maps::show(decision);
     }
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // No reachable path panics: the verifier refuses a program that has one.
-    loop {}
-}
-
-/// The licence that the kernel checks for helpers that ask for a GPL-compatible program.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
