@@ -226,4 +226,18 @@ mod tests {
     fn the_hash_seed_has_no_element() {
         assert!(IANA.iter().all(|element| element.id != 334), "hashInitialiserValue must never be sent");
     }
+
+    #[test]
+    fn the_documentation_has_the_same_table() {
+        let documentation = include_str!("../../../docs/export.md");
+        for element in OWN {
+            let line = documentation
+                .lines()
+                .find(|line| line.starts_with(&format!("| {} | {} |", element.id, element.name)))
+                .unwrap_or_else(|| panic!("docs/export.md lacks {element:?}"));
+            let data_type = format!("{:?}", element.data_type);
+            assert!(line.to_lowercase().contains(&format!("| {} |", data_type.to_lowercase())), "{line}");
+            assert!(line.contains(element.description), "{line}");
+        }
+    }
 }

@@ -125,11 +125,15 @@ pub fn selector_statistics(selectors: &[SelectorStatistics<'_>]) -> Vec<Vec<u8>>
     pack(template::ID_SELECTOR, &records)
 }
 
-/// Sets that open an exporter's session: its templates, its elements described, its anonymisation declared.
+/// Sets that open an exporter's session: its elements described, its templates, its anonymisation declared. The
+/// description comes first, so that one pass over the session knows the names of the templates' elements.
 #[must_use]
 pub fn session_sets(anonymisation: Anonymisation) -> Vec<Vec<u8>> {
-    let mut sets = template_sets(&template::exporter());
+    let (describing, described): (Vec<_>, Vec<_>) =
+        template::exporter().into_iter().partition(|template| template.id == template::ID_ELEMENT_TYPE);
+    let mut sets = template_sets(&describing);
     sets.extend(element_types());
+    sets.extend(template_sets(&described));
     sets.push(anonymisation_set(anonymisation));
     sets
 }

@@ -64,10 +64,13 @@ pub fn contents(bytes: &[u8], decoded: &Message<'_>, templates: &Templates, cont
     used.dedup();
     let mut needed: Vec<Template> =
         used.iter().filter_map(|id| templates.get(header.domain, *id)).map(|template| (**template).clone()).collect();
-    needed.sort_by_key(|template| (template.set_id(), template.id));
+    // Elements are described before a template of records uses them, so that one pass over the file knows their names.
+    needed.sort_by_key(|template| (template.scope == 0, template.id));
+    let (options, data) = needed.split_at(needed.partition_point(|template| template.scope > 0));
 
-    let mut sets = template_sets(&needed);
+    let mut sets = template_sets(options);
     sets.extend(context.iter().map(|set| set.to_vec()));
+    sets.extend(template_sets(data));
     let sets: Vec<&[u8]> = sets.iter().map(Vec::as_slice).collect();
     let mut file = message(header.export_time, 0, header.domain, &sets)?;
     let mut known = Templates::default();
