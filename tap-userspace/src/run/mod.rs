@@ -26,6 +26,7 @@ use crate::control::{Request, Response};
 use crate::limits::{BATCH_DELAY, SHARE_SAMPLE_INTERVAL};
 use crate::{clock, metrics};
 use agent::{Agent, lock};
+use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::runtime::Runtime;
@@ -37,6 +38,7 @@ use tokio::sync::{mpsc, watch};
 /// # Errors
 /// [`RunError::Refused`] before anything is attached; [`RunError::Failed`] when the machine did not do what was asked.
 pub fn run(config: Config) -> Result<(), RunError> {
+    unblock_signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -66,6 +68,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
         exporting
     });
     ending.map(|_| ()).and(stopped)
+}
+
+/// SIGTERM is the carrier's kill switch: it must reach this process even if its parent left it blocked.
+fn unblock_signals() -> Result<(), RunError> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_unblock().map_err(|error| RunError::failed("signal", error))
 }
 
 /// A loop on a thread of its own. That it ended is told even if it panicked: the agent does not run without it.
