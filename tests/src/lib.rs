@@ -1,5 +1,6 @@
 //! The laboratory: namespaces with a real mirror port, generators and peers for the integration tests and the demo.
 
+pub mod bench;
 pub mod deployment;
 pub mod generate;
 pub mod gwtap;

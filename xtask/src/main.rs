@@ -1,5 +1,6 @@
 //! What a developer, a newcomer and CI run: `cargo xtask VERB`, one verb a file.
 
+mod bench;
 mod build_ebpf;
 mod check;
 mod command;
@@ -28,6 +29,8 @@ enum Verb {
     Demo(demo::Args),
     /// Builds the XDP program from its source, or checks that the committed object is what its source builds
     BuildEbpf(build_ebpf::Args),
+    /// Nanoseconds for each packet, beside a drop and beside xdp-filter (needs root)
+    Bench(bench::Args),
     /// Formatting, lints, licences, advisories
     Check(check::Args),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::test(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
+        Verb::Bench(args) => bench::bench(&args),
         Verb::Check(args) => check::check(&args),
     };
     outcome.unwrap_or_else(|error| {
