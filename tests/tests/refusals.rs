@@ -1,4 +1,6 @@
 //! What the rules refuse, through the verbs that people use: exit code 3, and a message that names the field.
+// A test's helpers are part of the test: there a panic is the report.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::Path;
 
