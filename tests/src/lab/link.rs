@@ -18,19 +18,35 @@ pub(super) fn shown(address: [u8; 6]) -> String {
 }
 
 /// Joins two hosts by veth pair `number`, both ends up and without offloads.
-pub(super) fn pair(number: u8, left: &Host, left_name: &str, right: &Host, right_name: &str) -> Result<()> {
+pub(super) fn pair(number: u8, left: (&Host, &str), right: (&Host, &str)) -> Result<()> {
+    join(number, left, right)?;
+    for (host, name) in [left, right] {
+        // Duplicate address detection would keep addresses unusable for a second.
+        set(host, &format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
+        host.run("ip", ["link", "set", name, "up"])?;
+    }
+    Ok(())
+}
+
+/// As [`pair`], but no host says anything on it by itself (IPv6 neighbour discovery, ARP, multicast): not even when it
+/// comes up, so that its counters begin with the first frame that somebody sends on purpose.
+pub(super) fn silent_pair(number: u8, left: (&Host, &str), right: (&Host, &str)) -> Result<()> {
+    join(number, left, right)?;
+    for (host, name) in [left, right] {
+        set(host, &format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
+        host.run("ip", ["link", "set", name, "arp", "off", "multicast", "off", "up"])?;
+    }
+    Ok(())
+}
+
+fn join(number: u8, (left, left_name): (&Host, &str), (right, right_name): (&Host, &str)) -> Result<()> {
     let netns = right.net_path();
     let [left_address, right_address] = [0, 1].map(|end| shown(hardware_address(number, end)));
     let near = ["link", "add", left_name, "address", &left_address, "type", "veth"];
     let far = ["peer", "name", right_name, "address", &right_address, "netns", &netns];
     left.run("ip", near.iter().chain(&far))?;
-    for (host, name) in [(left, left_name), (right, right_name)] {
-        // Duplicate address detection would keep addresses unusable for a second.
-        set(host, &format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
-        host.enter(|| offloads_off(name))??;
-        host.run("ip", ["link", "set", name, "up"])?;
-    }
-    Ok(())
+    left.enter(|| offloads_off(left_name))??;
+    right.enter(|| offloads_off(right_name))?
 }
 
 /// Gives an interface an address.
@@ -46,12 +62,6 @@ pub(super) fn address(host: &Host, name: &str, address: &str) -> Result<()> {
 pub(super) fn forward(host: &Host) -> Result<()> {
     set(host, "net/ipv4/ip_forward", "1")?;
     set(host, "net/ipv6/conf/all/forwarding", "1")
-}
-
-/// Keeps a host from speaking on an interface by itself (IPv6 neighbour discovery, multicast).
-pub(super) fn silence(host: &Host, name: &str) -> Result<()> {
-    set(host, &format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
-    host.run("ip", ["link", "set", name, "arp", "off", "multicast", "off"]).map(drop)
 }
 
 /// Copies what passes `from`, both ways, out of `to`.

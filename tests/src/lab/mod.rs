@@ -76,15 +76,15 @@ impl Lab {
         };
         lab.link_gateway()?;
         lab.link_mirror()?;
-        link::pair(3, &lab.mirror, "m1", &lab.receiving, "c0")?;
+        link::pair(3, (&lab.mirror, "m1"), (&lab.receiving, "c0"))?;
         link::address(&lab.mirror, "m1", &format!("{MIRROR}/30"))?;
         link::address(&lab.receiving, "c0", &format!("{RECEIVING}/30"))?;
         Ok(lab)
     }
 
     fn link_gateway(&self) -> Result<()> {
-        link::pair(0, &self.domestic, "d0", &self.router, "r-domestic")?;
-        link::pair(1, &self.foreign, "f0", &self.router, "r-foreign")?;
+        link::pair(0, (&self.domestic, "d0"), (&self.router, "r-domestic"))?;
+        link::pair(1, (&self.foreign, "f0"), (&self.router, "r-foreign"))?;
         for address in ["192.0.2.1/24", "2001:db8:1::1/64"] {
             link::address(&self.router, "r-domestic", address)?;
         }
@@ -110,10 +110,8 @@ impl Lab {
     }
 
     fn link_mirror(&self) -> Result<()> {
-        link::pair(2, &self.router, "r-mirror", &self.mirror, MIRROR_PORT)?;
-        // The mirror port carries copies alone: no host on either end speaks on it.
-        link::silence(&self.router, "r-mirror")?;
-        link::silence(&self.mirror, MIRROR_PORT)
+        // The mirror port carries copies alone.
+        link::silent_pair(2, (&self.router, "r-mirror"), (&self.mirror, MIRROR_PORT))
     }
 
     /// Replays a capture's busiest IPv4 conversation between the domestic and the foreign side; see [`Replay`].
@@ -167,9 +165,7 @@ impl InlineLab {
     /// As [`Lab::new`].
     pub fn new() -> Result<Self> {
         let lab = Self { far: Host::new("far")?, carrier: Host::with_bpf("carrier")? };
-        link::pair(4, &lab.far, Self::FAR_PORT, &lab.carrier, Self::PORT)?;
-        link::silence(&lab.far, Self::FAR_PORT)?;
-        link::silence(&lab.carrier, Self::PORT)?;
+        link::silent_pair(4, (&lab.far, Self::FAR_PORT), (&lab.carrier, Self::PORT))?;
         Ok(lab)
     }
 }
