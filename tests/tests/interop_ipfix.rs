@@ -2,6 +2,13 @@
 //! TLS), ipfixDump of libfixbuf for a stored file. Every record and every field is compared. Times are compared by
 //! tshark: ipfixDump prints nanoseconds without their fraction.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helper reports by panicking"
+)]
+
 mod interop;
 
 use std::path::Path;
