@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 /// How often a waiting caller looks again.
@@ -33,6 +33,8 @@ impl Process {
             .open(log)
             .with_context(|| format!("{}: the log of {name}", log.display()))?;
         let errors = out.try_clone()?;
+        // SAFETY: between fork and exec the closure changes the signal mask and nothing else.
+        unsafe { command.pre_exec(unblock_signals) };
         // Its own process group: Ctrl-C reaches the laboratory alone, which then ends things in order.
         let child = command
             .stdin(Stdio::null())
@@ -126,6 +128,15 @@ impl Process {
         }
         Ok(())
     }
+}
+
+/// A laboratory that waits for Ctrl-C blocks these signals, and its children would inherit that: nothing could end them
+/// in order.
+fn unblock_signals() -> std::io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    Ok(signals.thread_unblock()?)
 }
 
 impl Drop for Process {
