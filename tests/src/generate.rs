@@ -12,6 +12,9 @@ pub const DOMESTIC: [&str; 3] = ["203.0.113.0/24", "2001:db8:d::/48", "198.51.10
 /// Foreign prefixes of the pool.
 pub const FOREIGN: [&str; 3] = ["198.51.100.0/25", "2001:db8:f::/48", "2001:db8:f0::/47"];
 
+/// How many of a hundred fields that could lie do, times the field's own weight.
+const LIES: u64 = 1;
+
 const PORTS: [u16; 8] = [0, 22, 53, 80, 443, 8_080, 51_000, 65_535];
 
 /// A frame; some are shorter than an Ethernet header.
@@ -21,7 +24,7 @@ pub fn frame(random: &mut Random) -> Vec<u8> {
         return random.bytes(length);
     }
     // Layers made here hold no hex digits that could be wrong.
-    let mut bytes = build(&layers(random)).unwrap_or_default();
+    let mut bytes = build(&layers(random, LIES)).unwrap_or_default();
     if random.chance(15) {
         let length = random.index(0..bytes.len() + 1);
         bytes.truncate(length);
@@ -34,6 +37,18 @@ pub fn frame(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+/// A frame whose headers are true and whole, and the place where its payload begins.
+pub fn honest_frame(random: &mut Random) -> (Vec<u8>, usize) {
+    let layers = layers(random, 0);
+    let payload = match layers.last() {
+        Some(Layer::Payload { bytes }) => *bytes,
+        _ => 0,
+    };
+    let bytes = build(&layers).unwrap_or_default();
+    let start = bytes.len().saturating_sub(payload);
+    (bytes, start)
+}
+
 /// Flips a bit of the first hundred bytes, where the headers are.
 fn flip_bit(random: &mut Random, bytes: &mut [u8]) {
     let place = random.index(0..bytes.len().min(100));
@@ -43,9 +58,9 @@ fn flip_bit(random: &mut Random, bytes: &mut [u8]) {
     }
 }
 
-fn layers(random: &mut Random) -> Vec<Layer> {
+fn layers(random: &mut Random, lies: u64) -> Vec<Layer> {
     let mut layers = Vec::new();
-    let other = random.chance(3).then(|| random.pick([0x0806, 0x88cc, 0x0042, 0x8863, 0x0800, 0x86dd]));
+    let other = random.chance(3 * lies).then(|| random.pick([0x0806, 0x88cc, 0x0042, 0x8863, 0x0800, 0x86dd]));
     layers.push(Layer::Ethernet { ether_type: other });
     if random.chance(25) {
         for _ in 0..random.pick([1, 1, 1, 2, 2, 3, 4]) {
@@ -55,24 +70,27 @@ fn layers(random: &mut Random) -> Vec<Layer> {
     }
     match random.below(0..100) {
         0..10 => {
-            let version_type = if random.chance(90) { 0x11 } else { random.byte() };
-            let protocol = random.chance(5).then(|| random.short());
+            let version_type = if random.chance(10 * lies) { random.byte() } else { 0x11 };
+            let protocol = random.chance(5 * lies).then(|| random.short());
             layers.push(Layer::Pppoe { version_type: Some(version_type), protocol });
         }
         10..25 => {
             for _ in 0..random.pick([1, 1, 2, 3, 7, 8, 9]) {
-                layers.push(Layer::Mpls { label: random.short().into(), bottom: random.chance(3).then_some(true) });
+                layers.push(Layer::Mpls {
+                    label: random.short().into(),
+                    bottom: random.chance(3 * lies).then_some(true),
+                });
             }
         }
         _ => {}
     }
     if random.chance(55) {
-        ipv4(random, &mut layers)
+        ipv4(random, &mut layers, lies)
     } else {
-        ipv6(random, &mut layers)
+        ipv6(random, &mut layers, lies)
     }
     if random.chance(92) {
-        layers.push(transport(random));
+        layers.push(transport(random, lies));
     }
     let payload =
         if random.chance(95) { random.index(0..64) } else { random.pick([1_400, 3_400, 3_600, 9_000, 17_000]) };
@@ -80,7 +98,7 @@ fn layers(random: &mut Random) -> Vec<Layer> {
     layers
 }
 
-fn ipv4(random: &mut Random, layers: &mut Vec<Layer>) {
+fn ipv4(random: &mut Random, layers: &mut Vec<Layer>, lies: u64) {
     let (fragment_offset, more_fragments) = match random.below(0..100) {
         0..8 => (0, true),
         8..14 => (random.short(), false),
@@ -90,29 +108,29 @@ fn ipv4(random: &mut Random, layers: &mut Vec<Layer>) {
     layers.push(Layer::Ipv4 {
         source: address4(random),
         destination: address4(random),
-        version: random.chance(2).then(|| random.byte() & 15),
+        version: random.chance(2 * lies).then(|| random.byte() & 15),
         option_words: if random.chance(80) { 0 } else { random.pick([1, 2, 5, 10]) },
-        header_words: random.chance(3).then(|| random.byte() & 15),
-        total_length: random.chance(8).then(|| length(random)),
-        protocol: random.chance(3).then(|| random.byte()),
+        header_words: random.chance(3 * lies).then(|| random.byte() & 15),
+        total_length: random.chance(8 * lies).then(|| length(random)),
+        protocol: random.chance(3 * lies).then(|| random.byte()),
         fragment_offset,
         more_fragments,
     });
 }
 
-fn ipv6(random: &mut Random, layers: &mut Vec<Layer>) {
+fn ipv6(random: &mut Random, layers: &mut Vec<Layer>, lies: u64) {
     layers.push(Layer::Ipv6 {
         source: address6(random),
         destination: address6(random),
-        version: random.chance(2).then(|| random.byte() & 15),
-        payload_length: random.chance(8).then(|| length(random)),
-        next_header: random.chance(2).then(|| random.byte()),
+        version: random.chance(2 * lies).then(|| random.byte() & 15),
+        payload_length: random.chance(8 * lies).then(|| length(random)),
+        next_header: random.chance(2 * lies).then(|| random.byte()),
     });
     if random.chance(60) {
         return;
     }
     for _ in 0..random.pick([1, 1, 1, 2, 2, 3, 4, 7, 8, 9]) {
-        let next_header = random.chance(2).then(|| random.byte());
+        let next_header = random.chance(2 * lies).then(|| random.byte());
         let layer = match random.below(0..10) {
             0..6 => {
                 let units = if random.chance(85) { random.pick([0, 0, 0, 1, 2]) } else { random.pick([12, 100, 255]) };
@@ -128,14 +146,14 @@ fn ipv6(random: &mut Random, layers: &mut Vec<Layer>) {
     }
 }
 
-fn transport(random: &mut Random) -> Layer {
+fn transport(random: &mut Random, lies: u64) -> Layer {
     let (source_port, destination_port) = (random.pick(PORTS), random.pick(PORTS));
     match random.below(0..100) {
         0..50 => Layer::Tcp {
             source_port,
             destination_port,
             flags: if random.chance(50) { random.pick([2, 18, 16, 24, 17, 4]) } else { random.byte() },
-            header_words: random.chance(10).then(|| random.byte() & 15),
+            header_words: random.chance(10 * lies).then(|| random.byte() & 15),
         },
         50..85 => Layer::Ports { protocol: random.pick([17, 17, 17, 132, 33, 136]), source_port, destination_port },
         _ => Layer::Other { protocol: random.pick([1, 58, 2, 47, 50, 59, 89, 135]) },
