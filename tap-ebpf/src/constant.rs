@@ -13,6 +13,9 @@ static SAMPLING: u32 = 1;
 /// 0: the cap stage is off (laboratory only).
 #[unsafe(no_mangle)]
 static CAP: u32 = 1;
+/// 1: the reason of every malformed or unsupported packet is logged, as a code and nothing else.
+#[unsafe(no_mangle)]
+static LOG_REASONS: u32 = 0;
 /// Bit set of the dimensions that the generation's rules use.
 #[unsafe(no_mangle)]
 static DIMENSIONS: u32 = 63;
@@ -48,6 +51,11 @@ pub fn is_sampling_on() -> bool {
 #[inline(always)]
 pub fn is_cap_on() -> bool {
     load_time!(CAP) != 0
+}
+
+#[inline(always)]
+pub fn is_logging_reasons() -> bool {
+    load_time!(LOG_REASONS) != 0
 }
 
 #[inline(always)]

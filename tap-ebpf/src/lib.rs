@@ -17,7 +17,7 @@ mod world;
 use aya_ebpf::programs::XdpContext;
 use frame::XdpFrame;
 use tap_common::abi::counter::Verdict;
-use tap_common::path::verdict::{Decision, Outcome};
+use tap_common::path::verdict::{Decision, NO_REASON, Outcome};
 use tap_common::path::world::World;
 use tap_common::path::{decide, frame::Frame};
 use world::KernelWorld;
@@ -38,6 +38,10 @@ pub fn observe(ctx: &XdpContext) {
     count::verdict(cpu, decision);
     if decision.outcome == Outcome::measure(Verdict::Selected) {
         emit::record(cpu, decision);
+    }
+    if constant::is_logging_reasons() && decision.reason != NO_REASON {
+        // A number of `tap_common::abi::counter::Reason`; never a field of the packet.
+        aya_log_ebpf::info!(ctx, "reason {}", decision.reason);
     }
     if constant::is_laboratory() {
         maps::show(decision);

@@ -79,6 +79,7 @@ fn config() -> Result<TapConfig> {
         inline: false,
         attach: Attach::Native,
         cap_policy: cap_policy(CAPACITY, 300_000)?,
+        log_reasons: true,
     })
 }
 
@@ -113,7 +114,11 @@ fn generations_replace_each_other_and_survive_their_agent() -> Result<()> {
         send(443, 7)?;
         send(80, 11)?;
         assert_eq!(selected(&tap)?, 16, "the counters go on, the set is another");
+        sender.send(&[0; 60])?;
+        std::thread::sleep(Duration::from_millis(20));
+        tap.flush_log();
         let counters = tap.counters()?;
+        assert!(counters.reasons[11] > 0, "not_ip is counted by its reason");
         assert_eq!(counters.observed_packets, counters.judged_packets());
         let mut records = Vec::new();
         for ring in tap.rings()? {

@@ -108,6 +108,9 @@ pub struct Mirror {
     /// Directory on a BPF file system for the maps that outlive the agent.
     #[serde(default = "default_pin_directory")]
     pub pin_directory: PathBuf,
+    /// Log the reason code of every packet that could not be parsed; for commissioning a port, not for a busy one.
+    #[serde(default)]
+    pub log_reasons: bool,
 }
 
 /// What happens to a frame after it was counted and, perhaps, recorded.

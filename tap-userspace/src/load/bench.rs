@@ -78,7 +78,14 @@ impl Bench {
     /// # Errors
     /// No privilege, or the kernel refuses the programs.
     pub fn new(tables: &Tables, flows: &[Flow], cap_policy: CapPolicy) -> Result<Self, LoadError> {
-        let constants = Constants { laboratory: false, inline: false, sampling: true, cap: true, generation: 1 };
+        let constants = Constants {
+            laboratory: false,
+            inline: false,
+            sampling: true,
+            cap: true,
+            log_reasons: false,
+            generation: 1,
+        };
         let mut ebpf = object::load_object(OBJECT, &Program::ALL, tables, constants, None)?;
         let mut lease: Array<MapData, Plain<Lease>> = object::array(&mut ebpf, "LEASE")?;
         let always = Lease { not_before_ns: 0, deadline_ns: u64::MAX };

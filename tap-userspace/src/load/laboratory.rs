@@ -35,8 +35,14 @@ impl<'a> KernelWorld<'a> {
     /// # Errors
     /// No privilege, or the kernel refuses the program; each says so.
     pub fn new(tables: &'a Tables, config: LaboratoryConfig) -> Result<Self, LoadError> {
-        let constants =
-            Constants { laboratory: true, inline: false, sampling: config.sampling, cap: config.cap, generation: 0 };
+        let constants = Constants {
+            laboratory: true,
+            inline: false,
+            sampling: config.sampling,
+            cap: config.cap,
+            log_reasons: false,
+            generation: 0,
+        };
         let mut ebpf = object::load(tables, constants, None)?;
         let mut lease = object::array(&mut ebpf, "LEASE")?;
         lease.set(0, Plain(config.lease), 0).map_err(|error| LoadError::map("LEASE", error))?;

@@ -12,6 +12,7 @@ pub mod laboratory;
 mod object;
 mod pins;
 mod plain;
+mod reason_log;
 pub mod sweep;
 pub mod tables;
 pub mod tap;

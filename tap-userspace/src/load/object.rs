@@ -24,6 +24,7 @@ pub(super) struct Constants {
     pub(super) inline: bool,
     pub(super) sampling: bool,
     pub(super) cap: bool,
+    pub(super) log_reasons: bool,
     pub(super) generation: u64,
 }
 
@@ -43,12 +44,14 @@ pub(super) fn load_object(
     let flag = u32::from;
     let (laboratory, inline) = (flag(constants.laboratory), flag(constants.inline));
     let (sampling, cap) = (flag(constants.sampling), flag(constants.cap));
+    let log_reasons = flag(constants.log_reasons);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("LABORATORY", &laboratory, true)
         .override_global("INLINE", &inline, true)
         .override_global("SAMPLING", &sampling, true)
         .override_global("CAP", &cap, true)
+        .override_global("LOG_REASONS", &log_reasons, true)
         .override_global("DIMENSIONS", &tables.dimensions, true)
         .override_global("RULE_WORDS", &tables.rule_words, true)
         .override_global("GENERATION", &constants.generation, true)
@@ -92,6 +95,7 @@ pub(super) fn digest(tables: &Tables, constants: Constants) -> [u8; 32] {
         u8::from(constants.inline),
         u8::from(constants.sampling),
         u8::from(constants.cap),
+        u8::from(constants.log_reasons),
     ]);
     hash.update(constants.generation.to_le_bytes());
     hash.update(tables.digest());

@@ -8,6 +8,7 @@
 use super::object::{self, Constants};
 use super::pins::Pins;
 use super::plain::Plain;
+use super::reason_log::ReasonLog;
 use super::{LoadError, Tables};
 use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -43,6 +44,8 @@ pub struct TapConfig {
     pub attach: Attach,
     /// Parameters of the facility's bucket, from [`cap_policy`].
     pub cap_policy: CapPolicy,
+    /// Log the reason code of every malformed or unsupported packet (for commissioning a mirror port).
+    pub log_reasons: bool,
 }
 
 /// What the kernel says of the running program.
@@ -73,6 +76,7 @@ struct Running {
     // Holds the generation's program and maps; dropping it frees them, once the link has another program.
     _ebpf: Ebpf,
     info: ProgramInfo,
+    log: Option<ReasonLog>,
 }
 
 impl Tap {
@@ -96,9 +100,16 @@ impl Tap {
     /// The kernel refuses the program or the attachment.
     pub fn swap(&mut self, tables: &Tables, generation: u64) -> Result<(), LoadError> {
         // `run` has no way to ask for anything else: a real tap's clock is the kernel's, its sample and cap are on.
-        let constants =
-            Constants { laboratory: false, inline: self.config.inline, sampling: true, cap: true, generation };
+        let constants = Constants {
+            laboratory: false,
+            inline: self.config.inline,
+            sampling: true,
+            cap: true,
+            log_reasons: self.config.log_reasons,
+            generation,
+        };
         let mut ebpf = object::load(tables, constants, Some(self.pins.directory()))?;
+        let log = if self.config.log_reasons { Some(ReasonLog::open(&mut ebpf)?) } else { None };
         if self.running.is_none() {
             self.pins.publish_rings(self.rings.len())?;
         }
@@ -118,9 +129,17 @@ impl Tap {
                 digest: object::digest(tables, constants),
                 attach: self.config.attach,
             },
+            log,
             _ebpf: ebpf,
         });
         Ok(())
+    }
+
+    /// Passes on the reason codes that the program logged since the last call, when [`TapConfig::log_reasons`] is set.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = self.running.as_mut().and_then(|running| running.log.as_mut()) {
+            log.flush();
+        }
     }
 
     /// Writes the lease of a measure slot.

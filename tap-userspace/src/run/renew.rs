@@ -39,7 +39,11 @@ pub(super) fn renew(agent: &Agent) {
     };
     let mut refused = refused;
     if let Some(lease) = write {
-        match agent.with_tap(|tap| tap.set_lease(SLOT, lease)) {
+        let act = |tap: &mut crate::load::Tap| {
+            tap.flush_log();
+            tap.set_lease(SLOT, lease)
+        };
+        match agent.with_tap(act) {
             Ok(()) => view.lease = lease,
             Err(error) => refused = Some(format!("the kernel did not take the lease: {error}")),
         }

@@ -133,6 +133,7 @@ fn tap_config(config: &Config, admitted: &Admitted) -> Result<TapConfig, RunErro
             config::Attach::Generic => Attach::Generic,
         },
         cap_policy: cap_policy(capacity, admitted.share_ppm).map_err(|error| RunError::refused("order", error))?,
+        log_reasons: config.mirror.log_reasons,
     })
 }
 
