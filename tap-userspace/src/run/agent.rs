@@ -49,7 +49,7 @@ pub(super) struct Agent {
 }
 
 /// The set that decides.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Active {
     pub(super) window: Option<Window>,
     pub(super) status: SelectorStatus,

@@ -41,6 +41,10 @@ impl Batch {
         self.records.push(record);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     /// Whether it is to be spooled now: by size or by age.
     pub(super) fn due(&self, now: Instant) -> bool {
         self.records.len() >= BATCH_RECORDS_MAX
@@ -70,13 +74,13 @@ impl Batch {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::path::spool::{SpoolKey, SpoolLimits};
     use crate::path::{AddressKind, ExportedAddress, UnixNs};
     use std::time::Duration;
 
-    fn record(sequence: u64) -> PseudonymisedRecord {
+    pub(in super::super) fn record(sequence: u64) -> PseudonymisedRecord {
         let address = ExportedAddress { bytes: [7; 16], kind: AddressKind::Deterministic };
         PseudonymisedRecord {
             time: UnixNs(1_800_000_000_000_000_000),
@@ -101,7 +105,7 @@ mod tests {
         }
     }
 
-    fn spool(directory: &std::path::Path, bytes_max: u64) -> Spool {
+    pub(in super::super) fn spool(directory: &std::path::Path, bytes_max: u64) -> Spool {
         let key = SpoolKey::new([0x5a; 32]);
         Spool::open(directory, &key, SpoolLimits { bytes_max, segment_bytes: bytes_max / 2 }).unwrap()
     }
@@ -136,7 +140,7 @@ mod tests {
             let flushed = batch.flush(&spool);
             assert_eq!(flushed.spooled + flushed.refused, 1_000);
             assert_eq!(flushed.error.is_some(), flushed.refused > 0);
-            assert!(batch.records.is_empty() && !batch.due(Instant::now() + BATCH_DELAY));
+            assert!(batch.is_empty() && !batch.due(Instant::now() + BATCH_DELAY));
             spooled += flushed.spooled;
             refused += flushed.refused;
         }

@@ -1,10 +1,11 @@
 //! Drain: from the kernel's rings to the spool, every millisecond.
 //!
 //! In: records of every CPU's ring. Out: pseudonymised batches in the spool; only then is a ring's space given back, so
-//! that a killed agent finds again what it had not spooled. Clear records live in one buffer, for one pass. Bounds: records a pass, records and age of a batch.
+//! that a killed agent's successor finds what was not spooled (and skips what was). Clear records live in one buffer, for one pass. Bounds: records a pass, records and age of a batch.
 
 use super::agent::{Agent, lock};
 use super::batch::Batch;
+use super::resume;
 use crate::limits::{ALARM_INTERVAL, DRAIN_INTERVAL, DRAIN_RECORDS_MAX};
 use crate::path::ring::RingConsumer;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,8 @@ use tap_common::abi::record::Record;
 /// The rings and what is on its way from them.
 pub(super) struct Drain {
     rings: Vec<RingConsumer>,
+    /// For each CPU the first record number that is not in the spool.
+    next: Vec<u64>,
     clear: Vec<Record>,
     batch: Batch,
     alarmed: Option<Instant>,
@@ -22,7 +25,8 @@ pub(super) struct Drain {
 impl Drain {
     pub(super) fn new(agent: &Agent, rings: Vec<RingConsumer>) -> Self {
         let batch = Batch::new(agent.config.export.template, agent.instance);
-        Self { rings, clear: Vec::with_capacity(DRAIN_RECORDS_MAX), batch, alarmed: None }
+        let next = resume::next_sequences(&agent.spool, &agent.instance, rings.len());
+        Self { rings, next, clear: Vec::with_capacity(DRAIN_RECORDS_MAX), batch, alarmed: None }
     }
 
     /// Drains until the agent stops and the rings are empty.
@@ -31,7 +35,9 @@ impl Drain {
             let stopping = agent.stopping();
             let taken = self.pass(agent);
             let now = Instant::now();
-            if self.batch.due(now) || (stopping && taken == 0) {
+            // A batch that stayed empty (nothing of what was taken can leave) gives the rings back all the same.
+            let barren = taken > 0 && self.batch.is_empty();
+            if self.batch.due(now) || barren || (stopping && taken == 0) {
                 self.flush(agent, now);
             }
             if stopping && taken == 0 {
@@ -44,12 +50,17 @@ impl Drain {
     /// Every ring once; returns how many records there were.
     fn pass(&mut self, agent: &Agent) -> usize {
         let now = Instant::now();
-        let mut taken = 0;
+        let (mut taken, mut drained) = (0, 0);
         let pseudonymiser = lock(&agent.pseudonymiser);
-        let Self { rings, clear, batch, .. } = self;
-        for ring in rings {
-            ring.drain(clear, DRAIN_RECORDS_MAX);
-            taken += clear.len();
+        let Self { rings, next, clear, batch, .. } = self;
+        for (ring, next) in rings.iter_mut().zip(next) {
+            taken += ring.drain(clear, DRAIN_RECORDS_MAX);
+            // What a killed agent had spooled, but not given back.
+            clear.retain(|record| record.sequence >= *next);
+            if let Some(last) = clear.last() {
+                *next = last.sequence.saturating_add(1);
+            }
+            drained += clear.len() as u64;
             for record in &*clear {
                 match pseudonymiser.pseudonymise(record) {
                     Ok(record) => batch.push(record, now),
@@ -62,7 +73,7 @@ impl Drain {
             clear.clear();
         }
         drop(pseudonymiser);
-        agent.records.drained.fetch_add(taken as u64, Ordering::Relaxed);
+        agent.records.drained.fetch_add(drained, Ordering::Relaxed);
         self.inspect(agent, now);
         taken
     }

@@ -31,10 +31,10 @@ impl Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoLease {
     /// Before the window.
-    #[error("the order or the activation is not in force yet")]
+    #[error("order, activation or pseudonym key epoch: not in force yet")]
     NotYet,
     /// At or after its end.
-    #[error("the order or the activation has ended")]
+    #[error("order, activation or pseudonym key epoch: ended")]
     Ended,
 }
 

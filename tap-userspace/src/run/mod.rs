@@ -13,6 +13,7 @@ mod error;
 pub mod lease;
 mod renew;
 mod report;
+mod resume;
 mod sealed;
 mod start;
 pub mod state;
@@ -44,6 +45,11 @@ pub fn run(config: Config) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(|error| RunError::failed("runtime", error))?;
+    // Before anything is attached: from then on a signal ends the agent in order.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::listen()?
+    };
     let start::Prepared { agent, rings, control, metrics } = start::prepare(&runtime, config)?;
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (shutdown, shutting_down) = watch::channel(false);
@@ -59,7 +65,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     serve(&runtime, &agent, control, metrics);
     tracing::info!(interface = agent.config.mirror.interface, "running");
 
-    let ending = runtime.block_on(wait(&mut endings));
+    let ending = runtime.block_on(wait(signals, &mut endings));
     if let Ok(reason) = &ending {
         tracing::info!(reason, "stopping");
     }
@@ -104,14 +110,27 @@ fn spawn(
         .map_err(|error| RunError::failed(name, error))
 }
 
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, RunError> {
+        let listen = |kind| signal(kind).map_err(|error| RunError::failed("signal", error));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+}
+
 /// Until a signal, or until a loop ended that must not.
-async fn wait(endings: &mut mpsc::UnboundedReceiver<&'static str>) -> Result<&'static str, RunError> {
-    let listen = |kind| signal(kind).map_err(|error| RunError::failed("signal", error));
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
+async fn wait(
+    mut signals: Signals,
+    endings: &mut mpsc::UnboundedReceiver<&'static str>,
+) -> Result<&'static str, RunError> {
     tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = signals.terminate.recv() => Ok("SIGTERM"),
+        _ = signals.interrupt.recv() => Ok("SIGINT"),
         name = endings.recv() => {
             Err(RunError::Failed(format!("{} ended; the log says why", name.unwrap_or("a loop"))))
         }
@@ -154,15 +173,21 @@ fn answer(agent: &Agent, request: Request) -> Response {
 
 /// Samples admitted bytes for the sliding windows of the share.
 fn sample(agent: &Agent) {
+    let mut failing = false;
     while !agent.stopping() {
         let counters = agent.with_tap(|tap| tap.counters());
-        match (counters, clock::boot_ns()) {
-            (Ok(counters), Ok(now_ns)) => {
+        let now_ns = clock::boot_ns().map_err(|error| RunError::failed("clock", error));
+        match counters.and_then(|counters| Ok((counters, now_ns?))) {
+            Ok((counters, now_ns)) => {
+                failing = false;
                 let admitted_bytes = counters.measures.first().map_or(0, |measure| measure.admitted_bytes);
                 lock(&agent.share).sample(now_ns, admitted_bytes);
             }
-            (Err(error), _) => tracing::error!(%error, "counters"),
-            (_, Err(error)) => tracing::error!(%error, "clock"),
+            Err(error) if !failing => {
+                failing = true;
+                tracing::error!(%error, "admitted bytes cannot be sampled");
+            }
+            Err(_) => {}
         }
         std::thread::park_timeout(SHARE_SAMPLE_INTERVAL);
     }

@@ -48,7 +48,7 @@ pub(super) fn activate(agent: &Agent, candidate: Candidate) -> Result<Loaded, Ru
     let tables = Tables::compile(&set, &parameters(agent), &admitted.country)
         .map_err(|error| RunError::refused("selector set", error))?;
     let valid_until = activation.valid_until;
-    let mut active = lock(&agent.active);
+    let former = lock(&agent.active).clone();
     let status = SelectorStatus {
         generation,
         set_version: set.version,
@@ -56,7 +56,7 @@ pub(super) fn activate(agent: &Agent, candidate: Candidate) -> Result<Loaded, Ru
         rules: set.rules.len(),
         valid_until: valid_until.to_string(),
         valid_until_seconds: valid_until.as_second(),
-        loads: active.status.loads + 1,
+        loads: former.status.loads + 1,
     };
     let next = Active { window: Some(window), status, texts: Some(texts) };
     keep(agent, &next, &set.sha256)?;
@@ -72,7 +72,7 @@ pub(super) fn activate(agent: &Agent, candidate: Candidate) -> Result<Loaded, Ru
     }
     let swapped = announced.and_then(|()| agent.with_tap(|tap| tap.swap(&tables, generation)));
     if let Err(error) = swapped {
-        return Err(undo(agent, &active, error));
+        return Err(undo(agent, &former, error));
     }
     let loaded = Loaded {
         generation,
@@ -80,8 +80,7 @@ pub(super) fn activate(agent: &Agent, candidate: Candidate) -> Result<Loaded, Ru
         set_sha256: next.status.set_sha256.clone(),
         rules: next.status.rules,
     };
-    *active = next;
-    drop(active);
+    *lock(&agent.active) = next;
     renew::renew(agent);
     Ok(loaded)
 }
@@ -110,12 +109,12 @@ fn keep(agent: &Agent, next: &Active, set_sha256: &[u8; 32]) -> Result<(), RunEr
 }
 
 /// After the kernel refused: what decides stays what it was, also for the next start.
-fn undo(agent: &Agent, active: &Active, error: RunError) -> RunError {
+fn undo(agent: &Agent, former: &Active, error: RunError) -> RunError {
     let mut digest = [0; 32];
-    if active.texts.is_none() || hex::decode_to_slice(&active.status.set_sha256, &mut digest).is_err() {
+    if former.texts.is_none() || hex::decode_to_slice(&former.status.set_sha256, &mut digest).is_err() {
         return error;
     }
-    match keep(agent, active, &digest) {
+    match keep(agent, former, &digest) {
         Ok(()) => error,
         Err(second) => {
             RunError::Failed(format!("{error}; and the former set could not be kept for a restart: {second}"))
