@@ -63,6 +63,9 @@ fn check(frame: &[u8]) {
 }
 
 proptest! {
+    // A failing case is printed with its bytes; it then becomes a case of `cases/`, not a file of seeds.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn arbitrary_bytes_are_decided(frame in proptest::collection::vec(any::<u8>(), 0..200)) {
         check(&frame);

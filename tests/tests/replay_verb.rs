@@ -1,5 +1,5 @@
 //! `gwtap replay` as a verb: its lines, its exit codes, an order's time, sampling and cap.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its report")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's panic is its report")]
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -39,8 +39,9 @@ const SAMPLING_SEED: u64 = 0;
 
 The clock follows the capture, so packets before or after the order's time have the verdict
 no_lease; --now holds the clock. A basis alone says nothing of sampling and capacity: both stages
-are off then. Frames shorter than an Ethernet header are always decided by the host build: the
-kernel does not run a program over them.
+are off then. Frames that no driver hands to XDP (shorter than an Ethernet header, or longer than
+73,152 bytes) are always decided by the host build. The cap takes a clock that steps back strictly:
+it admits nothing until the time it knew.
 Exit codes: 0 done, 1 the capture is torn or the kernel program cannot run (the lines before that
 are printed), 2 wrong usage, 3 order or selector set refused."
 )]

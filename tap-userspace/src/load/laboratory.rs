@@ -18,6 +18,8 @@ use tap_common::path::verdict::Decision;
 
 /// The shortest frame `BPF_PROG_TEST_RUN` takes: an Ethernet header (net/bpf/test_run.c).
 const TEST_RUN_BYTES_MIN: usize = 14;
+/// The longest: a page without headroom and tail, and 17 pages of fragments (`MAX_SKB_FRAGS`; some kernels take more).
+const TEST_RUN_BYTES_MAX: usize = 3_520 + 17 * 4_096;
 
 /// A laboratory program in the kernel.
 pub struct KernelWorld<'a> {
@@ -87,9 +89,10 @@ impl<'a> KernelWorld<'a> {
 }
 
 impl Laboratory for KernelWorld<'_> {
-    /// Frames too short for `BPF_PROG_TEST_RUN` are decided by the host's build: no driver hands XDP such a frame.
+    /// Frames too short or too long for `BPF_PROG_TEST_RUN` are decided by the host's build: no driver hands XDP such a
+    /// frame.
     fn decide(&mut self, frame: &[u8], now_ns: u64) -> Result<Observation, LoadError> {
-        if frame.len() < TEST_RUN_BYTES_MIN {
+        if !(TEST_RUN_BYTES_MIN..=TEST_RUN_BYTES_MAX).contains(&frame.len()) {
             return self.host.decide(frame, now_ns);
         }
         self.clock.set(0, now_ns, 0).map_err(|error| LoadError::map("CLOCK", error))?;
