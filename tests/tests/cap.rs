@@ -1,5 +1,6 @@
 //! The cap in the kernel, on all CPUs of this machine, with a load well above it: measured from the records of a rule that
 //! selects everything, not from the program's own counter.
+#![allow(clippy::indexing_slicing, clippy::cast_precision_loss, reason = "helpers of a test")]
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_setaffinity};

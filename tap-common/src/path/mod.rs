@@ -76,8 +76,11 @@ fn decide_measure<W: World>(world: &mut W, now_ns: u64, out: &mut Decision) -> O
     match direction {
         Direction::Unlisted => return Some(Verdict::Unlisted),
         Direction::DomesticToDomestic => return Some(Verdict::DomesticToDomestic),
-        _ if !direction::is_allowed(direction, directions) => return Some(Verdict::WrongDirection),
-        _ => {}
+        Direction::ForeignToForeign | Direction::ForeignToDomestic | Direction::DomesticToForeign => {
+            if !direction::is_allowed(direction, directions) {
+                return Some(Verdict::WrongDirection);
+            }
+        }
     }
     out.time_ns = world.now_exact_ns();
     let lease = world.lease(SLOT)?;

@@ -62,18 +62,17 @@ impl Pins {
     /// Makes all shared maps. `INSTANCE` is pinned last: without it the others are void.
     fn make(&self, cpus: usize) -> Result<(), LoadError> {
         use aya_obj::generated::bpf_map_type as kind;
-        let state = u32::try_from(size_of::<CpuState>()).unwrap_or(u32::MAX);
-        self.pin(create("CPU", kind::BPF_MAP_TYPE_PERCPU_ARRAY, state, 1)?, "CPU")?;
+        self.pin(create("CPU", kind::BPF_MAP_TYPE_PERCPU_ARRAY, size_of::<CpuState>(), 1)?, "CPU")?;
         self.pin(create("BUCKET", kind::BPF_MAP_TYPE_ARRAY, 8, 1)?, "BUCKET")?;
         self.pin(create("CAP_POLICY", kind::BPF_MAP_TYPE_ARRAY, 16, 1)?, "CAP_POLICY")?;
-        self.pin(create("LEASE", kind::BPF_MAP_TYPE_ARRAY, 16, MEASURES_MAX as u32)?, "LEASE")?;
+        self.pin(create("LEASE", kind::BPF_MAP_TYPE_ARRAY, 16, MEASURES_MAX)?, "LEASE")?;
         for cpu in 0..cpus {
             self.pin(create_ring()?, &format!("rings/{cpu}"))?;
         }
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| LoadError::Random { reason: error.to_string() })?;
         let instance = Instance { abi_version: ABI_VERSION, reserved: 0, id };
-        let map = create("INSTANCE", kind::BPF_MAP_TYPE_ARRAY, size_of::<Instance>() as u32, 1)?;
+        let map = create("INSTANCE", kind::BPF_MAP_TYPE_ARRAY, size_of::<Instance>(), 1)?;
         let mut array = Array::<_, Plain<Instance>>::try_from(Map::Array(map))
             .map_err(|error| LoadError::map("INSTANCE", error))?;
         array.set(0, Plain(instance), 0).map_err(|error| LoadError::map("INSTANCE", error))?;
@@ -147,9 +146,11 @@ impl Pins {
 fn create(
     name: &'static str,
     kind: aya_obj::generated::bpf_map_type,
-    value_bytes: u32,
-    elements: u32,
+    value_bytes: usize,
+    elements: usize,
 ) -> Result<MapData, LoadError> {
+    let number = |size: usize| u32::try_from(size).map_err(|_large| LoadError::Missing { what: name });
+    let (value_bytes, elements) = (number(value_bytes)?, number(elements)?);
     let map = aya_obj::Map::new_from_params(kind as u32, 4, value_bytes, elements, 0);
     MapData::create(map, name, None).map_err(|error| LoadError::map(name, error))
 }
@@ -175,5 +176,5 @@ fn is_bpf_file_system(path: &Path) -> Result<bool, LoadError> {
     // include/uapi/linux/magic.h
     const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
     let status = nix::sys::statfs::statfs(path).map_err(|error| pin_error(path, error.into()))?;
-    Ok(i64::from(status.filesystem_type().0) == BPF_FS_MAGIC)
+    Ok(status.filesystem_type().0 == BPF_FS_MAGIC)
 }
