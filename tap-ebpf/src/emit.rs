@@ -44,7 +44,12 @@ fn write(cpu: u32, sequence: u64, decision: &Decision) -> bool {
         (*entry).sequence = sequence;
         (*entry).time_ns = decision.time_ns;
         (*entry).generation = constant::generation();
-        (*entry).rules = decision.rules;
+        // Volatile: the compiler would make it a call of a loop over bytes.
+        let rules = (&raw mut (*entry).rules).cast::<u64>();
+        core::ptr::write_volatile(rules, decision.rules[0]);
+        core::ptr::write_volatile(rules.add(1), decision.rules[1]);
+        core::ptr::write_volatile(rules.add(2), decision.rules[2]);
+        core::ptr::write_volatile(rules.add(3), decision.rules[3]);
         let ends = entry.cast::<u8>().add(core::mem::offset_of!(Record, source)).cast::<u64>();
         *ends = headers.source[0].to_be();
         *ends.add(1) = headers.source[1].to_be();
