@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::ipfix::message::{HEADER_BYTES, Header};
@@ -12,7 +13,7 @@ use crate::ipfix::message::{HEADER_BYTES, Header};
 ///
 /// # Errors
 /// The stream's, an end within a message, or octets that are no IPFIX header.
-pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<Option<Vec<u8>>> {
+pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<Option<Bytes>> {
     let mut header = [0; HEADER_BYTES];
     let (first, rest) = header.split_at_mut(1);
     if stream.read(first).await? == 0 {
@@ -22,11 +23,11 @@ pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<Option<Vec
     let Some(parsed) = Header::read(&header) else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "no IPFIX message header where one must stand"));
     };
-    let mut message = vec![0; usize::from(parsed.length)];
+    let mut message = BytesMut::zeroed(usize::from(parsed.length));
     let (head, body) = message.split_at_mut(HEADER_BYTES);
     head.copy_from_slice(&header);
     stream.read_exact(body).await?;
-    Ok(Some(message))
+    Ok(Some(message.freeze()))
 }
 
 #[cfg(test)]
@@ -40,8 +41,8 @@ mod tests {
         let two = message(4, 5, 6, &[]).unwrap();
         let both = [one.as_slice(), &two].concat();
         let mut stream = both.as_slice();
-        assert_eq!(read(&mut stream).await.unwrap(), Some(one));
-        assert_eq!(read(&mut stream).await.unwrap(), Some(two));
+        assert_eq!(read(&mut stream).await.unwrap(), Some(Bytes::from(one)));
+        assert_eq!(read(&mut stream).await.unwrap(), Some(Bytes::from(two)));
         assert_eq!(read(&mut stream).await.unwrap(), None);
         for cut in 1..both.len() {
             let mut stream = &both[..cut];
