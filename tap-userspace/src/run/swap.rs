@@ -3,7 +3,8 @@
 //! In: a candidate that passed every check. Out: its generation decides, or nothing has changed. Order: tables are
 //! compiled; the number is kept on disk (a crash from here on continues with the new set, which is activated); the rule
 //! table goes to the spool and the clear-address policy to the drain, because records of the generation may come at
-//! once; the kernel changes in one step; the lease follows the new activation's end.
+//! once; the kernel changes in one step; at run time the lease follows the new activation's end at once (at start it is
+//! given when the rings are being drained).
 
 use super::admit::{self, Candidate};
 use super::agent::{Active, Agent, lock};
@@ -32,11 +33,13 @@ pub(super) fn load(agent: &Agent, texts: Texts) -> Result<Loaded, RunError> {
         .admit_next(&candidate.set.measure, candidate.activation.number)
         .map_err(|error| RunError::Refused(error.to_string()))?;
     let loaded = activate(agent, candidate)?;
+    // The new activation may end before the lease does.
+    renew::renew(agent);
     tracing::info!(generation = loaded.generation, set = loaded.set_sha256, "selector set loaded");
     Ok(loaded)
 }
 
-/// Makes a candidate decide.
+/// Makes a candidate decide, as soon and as long as there is a lease.
 ///
 /// # Errors
 /// As [`load`].
@@ -81,7 +84,6 @@ pub(super) fn activate(agent: &Agent, candidate: Candidate) -> Result<Loaded, Ru
         rules: next.status.rules,
     };
     *lock(&agent.active) = next;
-    renew::renew(agent);
     Ok(loaded)
 }
 
