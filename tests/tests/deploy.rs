@@ -38,3 +38,10 @@ fn systemd_accepts_the_units() {
     }
     succeeds(Command::new(analyze).arg("verify").args(units));
 }
+
+#[test]
+fn the_receiving_sides_example_is_a_configuration() {
+    let config = tap_userspace::receive::config::ReceiveConfig::read(&deploy().join("receive.example.toml")).unwrap();
+    assert_eq!(config.hosts.len(), 1);
+    assert!(config.tls.ca_file.is_absolute() || config.tls.ca_file.starts_with(deploy()), "paths are the file's own");
+}
