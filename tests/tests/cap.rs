@@ -21,6 +21,10 @@ const OFFERED_BITS_PER_SECOND: u64 = 20_000_000;
 /// Bytes that may be admitted in a second.
 const CAP_BYTES_PER_SECOND: i128 = 40_000_000 * 300_000 / 1_000_000 / 8;
 const SECOND_NS: i128 = 1_000_000_000;
+/// Packets that the laboratory's hosts may send by themselves.
+const STRAYS_MAX: u64 = 20;
+/// The longest of them on the line.
+const STRAY_BYTES_MAX: i128 = 200;
 
 #[test]
 fn in_every_window_from_a_second_up_no_more_is_admitted_than_the_share_allows() {
@@ -61,12 +65,16 @@ fn cap() -> Result<()> {
     let counters = &books.status.counters;
     ensure!(books.balance() && lost(&books.status) == 0, "{:?}", books.equations());
     ensure!(counters.verdicts.get("over_cap") > Some(&0), "the load did not reach the cap: {counters:?}");
-    ensure!(selected(&books.status) == counters.admitted_packets, "everything admitted is selected: {counters:?}");
 
     let admitted = admitted(&books.records)?;
     let bytes: i128 = admitted.iter().map(|(_, bytes)| bytes).sum();
-    ensure!(bytes == i128::from(counters.admitted_bytes), "{bytes} bytes in records, {counters:?}");
-    let worst = worst_excess(&admitted);
+    // Beside the load there is what hosts say by themselves (IPv6 neighbour discovery): admitted, matched by no rule. It is a
+    // handful, and counted as if every window held all of it.
+    let strays = counters.admitted_packets - selected(&books.status);
+    let stray_bytes = i128::from(counters.admitted_bytes) - bytes;
+    ensure!(strays <= STRAYS_MAX, "everything but strays is selected: {counters:?}");
+    ensure!((0..=i128::from(strays) * STRAY_BYTES_MAX).contains(&stray_bytes), "{bytes} bytes recorded: {counters:?}");
+    let worst = worst_excess(&admitted) + stray_bytes * SECOND_NS;
     ensure!(worst <= 0, "a window holds {} bytes more than the share allows", worst / SECOND_NS);
     let used_max = books.status.share.used_max;
     ensure!(used_max <= 0.3, "the agent saw a share of {used_max}");
