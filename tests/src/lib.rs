@@ -4,6 +4,7 @@ pub mod bench;
 pub mod deployment;
 pub mod generate;
 pub mod gwtap;
+pub mod kernel;
 pub mod lab;
 pub mod need;
 pub mod oracle;

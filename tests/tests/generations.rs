@@ -3,74 +3,13 @@
 use anyhow::{Context, Result};
 use std::time::Duration;
 use tap_common::abi::policy::Lease;
-use tap_common::abi::rule::ConditionKind;
-use tap_common::limits::LEASE_NS_MAX;
-use tap_common::path::direction::AddressClass;
+use tap_tests::kernel::{lease_from_now, now_ns, tables, udp_frame};
 use tap_tests::lab::Host;
 use tap_tests::need;
-use tap_userspace::load::{Attach, MeasureParameters, Tables, Tap, TapConfig, cap_policy};
+use tap_userspace::load::{Attach, Tap, TapConfig, cap_policy};
 use tap_userspace::path::ring::RingConsumer;
-use tap_userspace::prefixes::country::CountryTable;
-use tap_userspace::selectors::rule::{AddressItem, AddressValues};
-use tap_userspace::selectors::{CheckedRule, CheckedSet};
 
 const CAPACITY: u64 = 10_000_000_000;
-
-/// A set of one rule: UDP to one port, from one foreign prefix.
-fn set(port: u16) -> Result<CheckedSet> {
-    let prefixes = vec!["198.51.100.0/24".parse()?];
-    let source = AddressValues { item: AddressItem::FacilityAddress, entries: prefixes.clone(), prefixes };
-    let rule = CheckedRule {
-        id: format!("port-{port}"),
-        act: "a-1".into(),
-        source_address: Some(source),
-        destination_address: None,
-        address: None,
-        source_port: None,
-        destination_port: Some(vec![port..=port]),
-        port: None,
-        protocol: None,
-        tcp_flags: None,
-        ip_length: None,
-        fragment: None,
-        counted: vec![ConditionKind::Address, ConditionKind::Port],
-    };
-    Ok(CheckedSet {
-        measure: "m-1".into(),
-        version: 1,
-        sha256: [0; 32],
-        rules: vec![rule],
-        scope: None,
-        valid_until: None,
-    })
-}
-
-fn tables(port: u16) -> Result<Tables> {
-    let table = CountryTable::from_flags(&["203.0.113.0/24".parse()?], &[], AddressClass::Foreign)?;
-    let parameters =
-        MeasureParameters { directions: 1 << 2, conditions_min: 2, sampling_ppm: 1_000_000, sampling_seed: 7 };
-    Ok(Tables::compile(&set(port)?, &parameters, &table)?)
-}
-
-/// A UDP frame from 198.51.100.9 to 203.0.113.7, port 4000 to `port`.
-fn frame(port: u16) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-    frame.extend([0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 198, 51, 100, 9, 203, 0, 113, 7]);
-    frame.extend(4_000u16.to_be_bytes());
-    frame.extend(port.to_be_bytes());
-    frame.extend([0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    frame
-}
-
-fn now_ns() -> Result<u64> {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?;
-    Ok(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?)
-}
-
-fn lease() -> Result<Lease> {
-    let now = now_ns()?;
-    Ok(Lease { not_before_ns: now - 1, deadline_ns: now + LEASE_NS_MAX })
-}
 
 fn config() -> Result<TapConfig> {
     Ok(TapConfig {
@@ -94,7 +33,7 @@ fn generations_replace_each_other_and_survive_their_agent() -> Result<()> {
     host.run("ip", ["link", "set", "router", "up"])?;
     let sender = tap_tests::lab::traffic::FrameSender::open(&host, "router")?;
     let send = |port: u16, count: usize| -> Result<()> {
-        (0..count).try_for_each(|_packet| sender.send(&frame(port)))?;
+        (0..count).try_for_each(|_packet| sender.send(&udp_frame(port, 60)))?;
         std::thread::sleep(Duration::from_millis(50));
         Ok(())
     };
@@ -102,15 +41,15 @@ fn generations_replace_each_other_and_survive_their_agent() -> Result<()> {
 
     let instance = host.enter(|| -> Result<[u8; 16]> {
         let mut tap = Tap::open(config()?)?;
-        tap.swap(&tables(443)?, 1)?;
+        tap.swap(&tables(Some(443))?, 1)?;
         send(443, 3)?;
         assert_eq!(selected(&tap)?, 0, "without a lease nothing is selected");
-        tap.set_lease(0, lease()?)?;
+        tap.set_lease(0, lease_from_now()?)?;
         std::thread::sleep(Duration::from_millis(20));
         send(443, 5)?;
         send(80, 5)?;
         assert_eq!(selected(&tap)?, 5);
-        tap.swap(&tables(80)?, 2)?;
+        tap.swap(&tables(Some(80))?, 2)?;
         send(443, 7)?;
         send(80, 11)?;
         assert_eq!(selected(&tap)?, 16, "the counters go on, the set is another");
@@ -136,7 +75,7 @@ fn generations_replace_each_other_and_survive_their_agent() -> Result<()> {
         let mut tap = Tap::open(config()?)?;
         assert_eq!(tap.instance().id, instance, "the successor takes the maps over");
         assert_eq!(selected(&tap)?, 20, "the pinned program went on until its lease ended");
-        tap.swap(&tables(443)?, 3)?;
+        tap.swap(&tables(Some(443))?, 3)?;
         send(443, 2)?;
         assert_eq!(selected(&tap)?, 22);
         tap.detach()?;
@@ -160,13 +99,13 @@ fn a_lease_that_is_not_renewed_ends_by_itself() -> Result<()> {
     let sender = tap_tests::lab::traffic::FrameSender::open(&host, "router")?;
     host.enter(|| -> Result<()> {
         let mut tap = Tap::open(config()?)?;
-        tap.swap(&tables(443)?, 1).context("swap")?;
+        tap.swap(&tables(Some(443))?, 1).context("swap")?;
         let now = now_ns()?;
         let deadline_ns = now + 400_000_000;
         tap.set_lease(0, Lease { not_before_ns: now + 100_000_000, deadline_ns })?;
         let mut last_ns = 0;
         while last_ns < deadline_ns + 100_000_000 {
-            sender.send(&frame(443))?;
+            sender.send(&udp_frame(443, 60))?;
             last_ns = now_ns()?;
         }
         let mut records = Vec::new();

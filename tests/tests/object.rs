@@ -1,5 +1,7 @@
 //! The committed BPF objects: what a compiler may do to them without a word, and what would betray a machine's paths.
 
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of a test")]
+
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
 use std::path::Path;
 
