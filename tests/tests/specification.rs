@@ -1,5 +1,7 @@
 //! SPECIFICATION.md names tests; a promise whose test is gone is a promise nobody keeps.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test")]
+
 use std::path::{Path, PathBuf};
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
