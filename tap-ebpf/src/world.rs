@@ -124,9 +124,8 @@ impl World for KernelWorld {
         let Some(word) = maps::BUCKET.get_ptr_mut(0) else { return false };
         // SAFETY: the map's element, aligned to 8. Sequentially consistent: with a relaxed ordering this target's
         // compiler drops the fetched value.
-        let (_, exchanged) = unsafe {
-            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, expected, new)
-        };
+        let (_, exchanged) =
+            unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, expected, new) };
         exchanged
     }
 
