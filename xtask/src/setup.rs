@@ -45,6 +45,12 @@ const EBPF: &[Package] = &[
 /// The recorded bpf-linker; the object is reproducible with this one.
 const BPF_LINKER: &str = "0.13.0";
 
+/// The cargo-deny that `deny.toml` is written for; newer ones may ask for a newer compiler than ours.
+const CARGO_DENY: &str = "^0.20";
+
+/// Where Debian installs the LLVM that bpf-linker links with.
+const LLVM: &str = "/usr/lib/llvm-22";
+
 pub(crate) fn setup(args: &Args) -> Result<ExitCode> {
     // Without a choice: all of it.
     let (test, ebpf) = if args.test || args.ebpf { (args.test, args.ebpf) } else { (true, true) };
@@ -58,13 +64,15 @@ pub(crate) fn setup(args: &Args) -> Result<ExitCode> {
     packages(&wanted)?;
     if test && !succeeds(cargo().args(["deny", "--version"])) {
         println!("cargo-deny: licences and advisories of dependencies");
-        run(cargo().args(["install", "--locked", "cargo-deny"]))?;
+        run(cargo().args(["install", "--locked", "cargo-deny", "--version", CARGO_DENY]))?;
     }
     if ebpf && !bpf_linker_is_there() {
         println!("bpf-linker {BPF_LINKER}: links the BPF object");
         run(cargo()
             .args(["install", "bpf-linker", "--version", BPF_LINKER, "--no-default-features", "--features", "llvm-22"])
-            .env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22"))?;
+            .env("LLVM_SYS_221_PREFIX", LLVM)
+            // Its build asks `llvm-config`, which Debian keeps outside the usual PATH.
+            .env("PATH", path_with_llvm()?))?;
     }
     println!("setup: everything is there");
     Ok(ExitCode::SUCCESS)
@@ -102,6 +110,12 @@ fn apt() -> Command {
 fn installed(package: &str) -> bool {
     let query = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).output();
     query.is_ok_and(|output| output.status.success() && output.stdout == b"installed")
+}
+
+fn path_with_llvm() -> Result<std::ffi::OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let first = std::iter::once(Path::new(LLVM).join("bin"));
+    Ok(std::env::join_paths(first.chain(std::env::split_paths(&path)))?)
 }
 
 fn bpf_linker_is_there() -> bool {
