@@ -17,6 +17,8 @@ const TOOLCHAIN_MOVED: u8 = 3;
 const RUSTC: &str = "/usr/bin/rustc";
 const CARGO: &str = "/usr/bin/cargo";
 const LLVM: &str = "/usr/lib/llvm-22/bin";
+/// Where sources lie while they are built, whatever the checkout's own path is.
+const STAGE: &str = "/var/tmp/gwtap-build-ebpf";
 const TARGET: &str = "bpfel-unknown-none";
 
 /// Arguments of `cargo xtask build-ebpf`.
@@ -102,7 +104,7 @@ fn committed(source: &Path, name: &str) -> PathBuf {
 
 /// Builds, strips debugging information (BTF stays), and returns the objects.
 fn build(source: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let root = source.parent().context("tap-ebpf has no parent folder")?;
+    let stage = stage(source)?;
     let home = cargo_home()?;
     // Paths of the machine must not be in the object: it would differ with each checkout.
     let flags = [
@@ -111,21 +113,23 @@ fn build(source: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
         "-Cdebuginfo=2".to_owned(),
         "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
-        format!("--remap-path-prefix={}=gwtap", root.display()),
+        format!("--remap-path-prefix={STAGE}=gwtap"),
         format!("--remap-path-prefix={}=cargo", home.display()),
     ]
     .join("\u{1f}");
     let target = source.join("target");
-    run(Command::new(CARGO)
+    let built = run(Command::new(CARGO)
         .args(["build", "--release", "--locked", "-Zbuild-std=core", "--target", TARGET])
-        .current_dir(source)
+        .current_dir(stage.join("tap-ebpf"))
         .env("CARGO_TARGET_DIR", &target)
         .env("PATH", format!("{}/bin:/usr/bin:/bin", home.display()))
         .env("RUSTC", RUSTC)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         .env_remove("RUSTUP_TOOLCHAIN")
-        .env_remove("CARGO"))?;
+        .env_remove("CARGO"));
+    std::fs::remove_dir_all(&stage).with_context(|| format!("{}", stage.display()))?;
+    built?;
     let release = target.join(TARGET).join("release");
     let strip = |name: &'static str| {
         let stripped = release.join(format!("{name}.stripped.o"));
@@ -134,6 +138,46 @@ fn build(source: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
         Ok((name, bytes))
     };
     OBJECTS.into_iter().map(strip).collect()
+}
+
+/// Copies the sources to [`STAGE`]: cargo derives symbol names, and so the order of functions, from the folder that a
+/// dependency outside the workspace lies in, and the object must be the same from every checkout.
+fn stage(source: &Path) -> Result<PathBuf> {
+    let root = source.parent().context("tap-ebpf has no parent folder")?;
+    let stage = PathBuf::from(STAGE);
+    std::fs::create_dir(&stage)
+        .with_context(|| format!("{STAGE}: another build is under way, or was interrupted: remove the folder"))?;
+    for file in ["Cargo.toml", "tap-common/Cargo.toml", "tap-ebpf/Cargo.toml", "tap-ebpf/Cargo.lock"] {
+        copy(&root.join(file), &stage.join(file))?;
+    }
+    for folder in ["tap-common/src", "tap-ebpf/src"] {
+        copy_folder(&root.join(folder), &stage.join(folder))?;
+    }
+    // The workspace that tap-common inherits from names its other members; they need not hold anything.
+    for member in ["tap-userspace", "xtask", "tests"] {
+        copy(&root.join(member).join("Cargo.toml"), &stage.join(member).join("Cargo.toml"))?;
+        let library = stage.join(member).join("src/lib.rs");
+        std::fs::create_dir_all(stage.join(member).join("src"))?;
+        std::fs::write(&library, "").with_context(|| format!("{}", library.display()))?;
+    }
+    Ok(stage)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from).with_context(|| format!("{}", from.display()))? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() { copy_folder(&from, &to)? } else { copy(&from, &to)? }
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    }
+    std::fs::copy(from, to).with_context(|| format!("{}", from.display()))?;
+    Ok(())
 }
 
 impl Toolchain {
