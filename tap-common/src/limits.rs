@@ -64,7 +64,7 @@ pub const IP_LENGTHS: usize = 65_576;
 
 /// CPUs for which rings are made.
 pub const CPUS_MAX: usize = 128;
-/// Bytes of one CPU's ring: 8,700 records, i.e. 8 ms of the highest rate a CPU was measured to select at.
+/// Bytes of one CPU's ring: 8,192 records of 120 + 8 bytes, 1.2 ms at one CPU's highest measured rate (145 ns each).
 pub const RING_BYTES: u32 = 1 << 20;
 
 const _: () = assert!(RULE_WORDS * 64 == RULES_MAX);

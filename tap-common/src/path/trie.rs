@@ -3,7 +3,7 @@
 //! A node has 256 words. A word is a value, or, with its top bit set, the number of the node to go on with. The first
 //! sixteen bits of an address choose among nodes 0 to 255 (together the root), every further byte goes one node deeper.
 //! The compiler of a generation pushes every prefix's value down to the leaves, so that the first value met is the
-//! answer. Measured against the kernel's LPM trie this is fifteen times cheaper.
+//! answer.
 
 use super::world::{Trie, World};
 
