@@ -1,14 +1,13 @@
 //! The benchmark's programs: the same way, behind a pool of flows. Loaded by `cargo xtask bench` only.
 //!
-//! The pool always has 65,536 entries; fewer flows are repeated in it.
 //! `BPF_PROG_TEST_RUN` repeats one frame; a real line does not. Each run takes the next entry of a pool and writes it into the
-//! frame (IPv4 without tags, options or fragments), so that look-ups meet as many flows as the pool has. `base` does that and
-//! drops: what the program itself costs is the difference.
+//! frame, where load-time constants say, so that look-ups meet as many flows as the pool has. `base` does that and drops:
+//! what the program itself costs is the difference.
 #![no_std]
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
-use aya_ebpf::btf_maps::Array;
+use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use tap_ebpf::observe;
@@ -21,13 +20,31 @@ pub struct Flow {
     ports: u32,
 }
 
-/// Where the source address is in the frame.
-const ADDRESSES: usize = 26;
+/// Flows of the pool, a power of two, less one.
+#[unsafe(no_mangle)]
+static POOL_MASK: u32 = 0;
+/// Where the first four bytes of the source address lie in the frame.
+#[unsafe(no_mangle)]
+static SOURCE_AT: u32 = 26;
+/// The same for the destination address.
+#[unsafe(no_mangle)]
+static DESTINATION_AT: u32 = 30;
+/// Where the two ports lie, behind the addresses.
+#[unsafe(no_mangle)]
+static PORTS_AT: u32 = 34;
+
+macro_rules! load_time {
+    ($name:ident) => {
+        // SAFETY: the static is initialised and never written; volatile, because its value is set after compilation.
+        unsafe { core::ptr::read_volatile(&raw const $name) }
+    };
+}
 
 #[btf_map]
-pub static POOL: Array<Flow, 65_536> = Array::new();
+pub static POOL: Array<Flow, 1> = Array::new();
+/// The next flow's number, for each CPU.
 #[btf_map]
-pub static NEXT: Array<u32, 1> = Array::new();
+pub static NEXT: PerCpuArray<u32, 1> = PerCpuArray::new();
 
 /// Nothing but the drop.
 #[xdp(frags)]
@@ -60,18 +77,22 @@ pub fn constant(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn next_flow(ctx: &XdpContext) {
     let Some(next) = NEXT.get_ptr_mut(0) else { return };
-    // SAFETY: map elements and the frame's bytes, each checked as the verifier demands; one run at a time.
+    // SAFETY: map elements, this CPU's own; the frame's bytes are checked as the verifier demands: each of the three places
+    // is a constant to it.
     unsafe {
         let number = *next;
         *next = number.wrapping_add(1);
-        let Some(flow) = POOL.get_ptr(number & 0xffff) else { return };
-        let start = core::ptr::read_volatile(&raw const (*ctx.ctx).data) as usize + ADDRESSES;
+        let Some(flow) = POOL.get_ptr(number & load_time!(POOL_MASK)) else { return };
+        let start = core::ptr::read_volatile(&raw const (*ctx.ctx).data) as usize;
         let end = core::ptr::read_volatile(&raw const (*ctx.ctx).data_end) as usize;
-        if start + 12 > end {
+        let ports_at = start + load_time!(PORTS_AT) as usize;
+        if ports_at + 4 > end {
             return;
         }
-        core::ptr::write_unaligned(start as *mut [u32; 2], (*flow).addresses);
-        core::ptr::write_unaligned((start + 8) as *mut u32, (*flow).ports);
+        let [source, destination] = (*flow).addresses;
+        core::ptr::write_unaligned((start + load_time!(SOURCE_AT) as usize) as *mut u32, source);
+        core::ptr::write_unaligned((start + load_time!(DESTINATION_AT) as usize) as *mut u32, destination);
+        core::ptr::write_unaligned(ports_at as *mut u32, (*flow).ports);
     }
 }
 

@@ -1,24 +1,25 @@
 //! The benchmark's programs in the kernel: the product's way behind a pool of flows, and the bare drop beside it.
 //!
-//! The clock is the kernel's, sample and cap are on: what is measured is what runs on a mirror port. The kernel's own
-//! `duration` of `BPF_PROG_TEST_RUN` is the clock of the measurement, a whole number of nanoseconds for each run.
+//! In: tables, a pool of flows, a frame. Out: runs of the programs, and their counters. The clock is the kernel's, sample and
+//! cap are on: what is measured is what runs on a mirror port. Bounded by [`FLOWS_MAX`].
 
-use super::object::{self, Constants};
+use super::object::{self, Constants, Extra};
 use super::plain::{Layout, Plain};
 use super::{LoadError, Tables, pins};
 use aya::Ebpf;
-use aya::maps::{Array, ArrayOfMaps, MapData};
+use aya::maps::{Array, ArrayOfMaps, MapData, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions};
-use std::net::Ipv4Addr;
+use tap_common::abi::counter::Counters;
+use tap_common::abi::cpu::CpuState;
 use tap_common::abi::policy::{CapPolicy, Lease};
 
 /// The programs as built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tap-ebpf/bench.bpf.o");
 
 /// Flows the pool holds at most.
-pub const FLOWS_MAX: usize = 65_536;
+pub const FLOWS_MAX: usize = 1 << 20;
 
-/// One flow of the pool.
+/// One flow of the pool: the first four bytes of each address, and the ports, as they lie in the frame.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Flow {
@@ -29,10 +30,38 @@ pub struct Flow {
 impl Flow {
     /// A flow between two ends.
     #[must_use]
-    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, source_port: u16, destination_port: u16) -> Self {
-        Self {
-            addresses: [source.octets(), destination.octets()],
-            ports: [source_port.to_be_bytes(), destination_port.to_be_bytes()],
+    pub fn new(source: [u8; 4], destination: [u8; 4], source_port: u16, destination_port: u16) -> Self {
+        Self { addresses: [source, destination], ports: [source_port.to_be_bytes(), destination_port.to_be_bytes()] }
+    }
+}
+
+/// A frame, and where a flow of the pool is written into it.
+#[derive(Clone)]
+pub struct Template {
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// Offset of the source address.
+    pub source_at: u32,
+    /// Offset of the destination address.
+    pub destination_at: u32,
+    /// Offset of the ports, behind both.
+    pub ports_at: u32,
+}
+
+impl Template {
+    /// Writes a flow into the frame, as the programs do.
+    pub fn write(&mut self, flow: &Flow) {
+        let [source, destination] = flow.addresses;
+        let [one, other] = flow.ports;
+        for (at, bytes) in [
+            (self.source_at, source),
+            (self.destination_at, destination),
+            (self.ports_at, [one[0], one[1], other[0], other[1]]),
+        ] {
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            if let Some(place) = self.frame.get_mut(at..at.saturating_add(4)) {
+                place.copy_from_slice(&bytes);
+            }
         }
     }
 }
@@ -68,16 +97,18 @@ impl Program {
 /// The loaded programs over one set of tables.
 pub struct Bench {
     ebpf: Ebpf,
+    cpu: PerCpuArray<MapData, Plain<CpuState>>,
     rings: ArrayOfMaps<MapData, MapData>,
     cpus: usize,
+    template: Template,
 }
 
 impl Bench {
-    /// Loads the programs with a pool of `flows` (a power of two of them, [`FLOWS_MAX`] at most).
+    /// Loads the programs with a pool of `flows` (a power of two of them, [`FLOWS_MAX`] at most), written into `template`.
     ///
     /// # Errors
     /// No privilege, or the kernel refuses the programs.
-    pub fn new(tables: &Tables, flows: &[Flow], cap_policy: CapPolicy) -> Result<Self, LoadError> {
+    pub fn new(tables: &Tables, flows: &[Flow], template: Template, cap_policy: CapPolicy) -> Result<Self, LoadError> {
         let constants = Constants {
             laboratory: false,
             inline: false,
@@ -86,21 +117,38 @@ impl Bench {
             log_reasons: false,
             generation: 1,
         };
-        let mut ebpf = object::load_object(OBJECT, &Program::ALL, tables, constants, None)?;
+        let elements = u32::try_from(flows.len().next_power_of_two().min(FLOWS_MAX)).unwrap_or(1);
+        let globals = [
+            ("POOL_MASK", elements - 1),
+            ("SOURCE_AT", template.source_at),
+            ("DESTINATION_AT", template.destination_at),
+            ("PORTS_AT", template.ports_at),
+        ];
+        let extra = Extra { globals: &globals, elements: &[("POOL", elements)] };
+        let mut ebpf = object::load_object(OBJECT, &Program::ALL, tables, constants, None, extra)?;
         let mut lease: Array<MapData, Plain<Lease>> = object::array(&mut ebpf, "LEASE")?;
         let always = Lease { not_before_ns: 0, deadline_ns: u64::MAX };
         lease.set(0, Plain(always), 0).map_err(|error| LoadError::map("LEASE", error))?;
         let mut cap: Array<MapData, Plain<CapPolicy>> = object::array(&mut ebpf, "CAP_POLICY")?;
         cap.set(0, Plain(cap_policy), 0).map_err(|error| LoadError::map("CAP_POLICY", error))?;
         let mut pool: Array<MapData, Plain<Flow>> = object::array(&mut ebpf, "POOL")?;
-        // The pool is filled to its end, so that any smaller power of two of flows repeats evenly.
-        for (index, flow) in (0..).zip(flows.iter().cycle().take(FLOWS_MAX)) {
+        for (index, flow) in (0..elements).zip(flows.iter().cycle()) {
             pool.set(index, Plain(*flow), 0).map_err(|error| LoadError::map("POOL", error))?;
         }
+        let cpu = ebpf.take_map("CPU").ok_or(LoadError::Missing { what: "CPU" })?;
+        let cpu = PerCpuArray::try_from(cpu).map_err(|error| LoadError::map("CPU", error))?;
         let rings = ebpf.take_map("RINGS").ok_or(LoadError::Missing { what: "RINGS" })?;
         let rings = ArrayOfMaps::try_from(rings).map_err(|error| LoadError::map("RINGS", error))?;
         let cpus = aya::util::nr_cpus().map_err(|(path, error)| LoadError::Pin { what: path.into(), error })?;
-        Ok(Self { ebpf, rings, cpus })
+        Ok(Self { ebpf, cpu, rings, cpus, template })
+    }
+
+    /// Counters of all CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counters(&self) -> Result<Counters, LoadError> {
+        super::tap::sum(&self.cpu)
     }
 
     /// Gives every CPU a fresh, empty ring.
@@ -116,13 +164,13 @@ impl Bench {
         Ok(())
     }
 
-    /// Mean nanoseconds of one run of `program` over `frame`, of `repeat` runs.
+    /// Runs `program` `repeat` times; the kernel's mean duration of one run, in whole nanoseconds.
     ///
     /// # Errors
     /// The kernel refuses the run.
-    pub fn measure(&mut self, program: Program, frame: &[u8], repeat: u32) -> Result<u64, LoadError> {
+    pub fn run(&mut self, program: Program, repeat: u32) -> Result<u64, LoadError> {
         let program = object::program_named(&mut self.ebpf, program.name())?;
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let options = TestRunOptions { data_in: Some(&self.template.frame), repeat, ..TestRunOptions::new() };
         let result = program.test_run(options).map_err(|error| LoadError::kernel("run the program", error))?;
         Ok(u64::try_from(result.duration.as_nanos()).unwrap_or(u64::MAX))
     }

@@ -30,7 +30,16 @@ pub(super) struct Constants {
 
 /// Loads and verifies the program; shared maps come from `pins`, where they are made if they are not there.
 pub(super) fn load(tables: &Tables, constants: Constants, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
-    load_object(OBJECT, &["gwtap"], tables, constants, pins)
+    load_object(OBJECT, &["gwtap"], tables, constants, pins, Extra::default())
+}
+
+/// What another object has beside the program's own constants and maps.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Extra<'a> {
+    /// Load-time constants by name.
+    pub(super) globals: &'a [(&'a str, u32)],
+    /// Elements of maps by name.
+    pub(super) elements: &'a [(&'a str, u32)],
 }
 
 /// The same for any object over the same maps, with several programs.
@@ -40,6 +49,7 @@ pub(super) fn load_object(
     tables: &Tables,
     constants: Constants,
     pins: Option<&Path>,
+    extra: Extra<'_>,
 ) -> Result<Ebpf, LoadError> {
     let flag = u32::from;
     let (laboratory, inline) = (flag(constants.laboratory), flag(constants.inline));
@@ -59,6 +69,12 @@ pub(super) fn load_object(
     for (name, elements) in sizes(tables) {
         let elements = u32::try_from(elements).map_err(|_large| LoadError::Memory { bytes: tables.bytes() })?;
         loader.map_max_entries(name, elements.max(1));
+    }
+    for (name, value) in extra.globals {
+        loader.override_global(name, value, true);
+    }
+    for (name, elements) in extra.elements {
+        loader.map_max_entries(name, *elements);
     }
     if let Some(pins) = pins {
         for name in SHARED {

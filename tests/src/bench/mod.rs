@@ -1,0 +1,187 @@
+//! Measurements of the kernel's side: the product's way beside bare drops, foreign filters and other ways to do the same.
+//!
+//! In: which cases, how many rounds. Out: a [`Report`]. Every figure is the median of rounds in which a case and what it is
+//! compared with take turns, so that what else the machine does meets both alike. What bounds it: repeats are counted, never
+//! timed out.
+
+mod filter;
+mod pooled;
+pub mod world;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use tap_userspace::load::bench::{Bench, Program};
+use tap_userspace::load::cap_policy;
+use world::World;
+
+/// What is measured, and how often.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Measurements of each case, of which the median counts.
+    pub rounds: u32,
+    /// Few repeats: shows that everything works; the figures say nothing.
+    pub quick: bool,
+    /// Names of cases; all, if empty.
+    pub cases: Vec<String>,
+}
+
+/// One case: its cost, and the cost of what it is compared with.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Case {
+    /// Nanoseconds for each packet; of the whole for what happens once.
+    pub ns: f64,
+    /// As the table of cases defines it; none where nothing is compared.
+    pub ratio: Option<f64>,
+    /// What the ratio is to.
+    pub reference: &'static str,
+    /// Nanoseconds of the reference.
+    pub reference_ns: Option<f64>,
+    /// What else was measured, by name with its unit.
+    #[serde(flatten)]
+    pub further: BTreeMap<&'static str, f64>,
+}
+
+impl Case {
+    fn new(ns: f64, reference_ns: f64, reference: &'static str) -> Self {
+        let ratio = round(ns / reference_ns, 1_000.0);
+        Self {
+            ns: round(ns, 10.0),
+            ratio: Some(ratio),
+            reference,
+            reference_ns: Some(round(reference_ns, 10.0)),
+            further: BTreeMap::new(),
+        }
+    }
+}
+
+/// What came of a case.
+pub enum Outcome {
+    /// It was measured.
+    Measured(Case),
+    /// It cannot be measured here, and why.
+    Absent(String),
+}
+
+/// All results.
+#[derive(serde::Serialize)]
+pub struct Report {
+    /// Nanoseconds of `XDP_DROP` alone.
+    pub floor_ns: Option<f64>,
+    /// Nanoseconds of `XDP_DROP` behind the pool of 1,024 flows, or of the one that was measured.
+    pub base_ns: Option<f64>,
+    /// The cases, by name.
+    pub cases: BTreeMap<&'static str, Case>,
+    /// Cases that cannot be measured here.
+    pub not_measured: Vec<String>,
+    /// Cases that failed.
+    pub failed: Vec<String>,
+}
+
+/// What every case gets.
+pub struct Bencher {
+    rounds: u32,
+    quick: bool,
+    world: World,
+    floor_ns: Option<f64>,
+    base_ns: Option<f64>,
+}
+
+type Measure = fn(&mut Bencher) -> Result<Outcome>;
+
+/// Every case, in the order they run.
+pub const CASES: [(&str, Measure); 8] = [
+    ("not_selected_1k_flows_10k_selectors", pooled::not_selected_1k),
+    ("not_selected_1k_flows_10k_selectors_one_end", pooled::not_selected_1k_one_end),
+    ("not_selected_64k_flows_10k_selectors", pooled::not_selected_64k),
+    ("not_selected_1m_flows_1m_selectors", pooled::not_selected_1m),
+    ("not_sampled", pooled::not_sampled),
+    ("selected_1k_flows", pooled::selected_1k),
+    ("ipv6_two_extension_headers", pooled::ipv6),
+    ("constant_packet_vs_xdp_filter", filter::constant_packet),
+];
+
+/// Measures.
+///
+/// # Errors
+/// An unknown case, or the country table is not there. What fails in a case is in the report.
+pub fn run(options: &Options) -> Result<Report> {
+    for name in &options.cases {
+        if !CASES.iter().any(|(known, _)| known == name) {
+            let known: Vec<_> = CASES.iter().map(|(known, _)| *known).collect();
+            bail!("no case {name}; there are:\n  {}", known.join("\n  "));
+        }
+    }
+    let mut bencher =
+        Bencher { rounds: options.rounds, quick: options.quick, world: World::read()?, floor_ns: None, base_ns: None };
+    let (mut cases, mut not_measured, mut failed) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for (name, measure) in CASES {
+        if !options.cases.is_empty() && !options.cases.iter().any(|chosen| chosen == name) {
+            continue;
+        }
+        match measure(&mut bencher) {
+            Ok(Outcome::Measured(case)) => {
+                cases.insert(name, case);
+            }
+            Ok(Outcome::Absent(reason)) => not_measured.push(format!("{name}: {reason}")),
+            Err(error) => failed.push(format!("{name}: {error:#}")),
+        }
+    }
+    Ok(Report { floor_ns: bencher.floor_ns, base_ns: bencher.base_ns, cases, not_measured, failed })
+}
+
+impl Bencher {
+    /// `full` repeats, or few.
+    fn repeat(&self, full: u32) -> u32 {
+        if self.quick { full.min(4_096) } else { full }
+    }
+
+    /// Medians of what `measure` gives in each round. One round more than counts: caches and the processor's frequency
+    /// settle in the first.
+    fn medians<const N: usize>(&self, mut measure: impl FnMut() -> Result<[f64; N]>) -> Result<[f64; N]> {
+        let mut samples: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
+        for round in 0..=self.rounds {
+            let now = measure()?;
+            if round > 0 {
+                samples.iter_mut().zip(now).for_each(|(samples, now)| samples.push(now));
+            }
+        }
+        Ok(samples.map(median))
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn round(value: f64, steps: f64) -> f64 {
+    (value * steps).round() / steps
+}
+
+/// A cap that no run reaches.
+fn unlimited() -> Result<tap_common::abi::policy::CapPolicy> {
+    Ok(cap_policy(400_000_000_000, 1_000_000)?)
+}
+
+/// Nanoseconds for each run of `program`: the thread's own processor time, so that what other processes take does not count.
+/// It is finer than the kernel's `duration`, a whole number; the call's own time is in it, so it is for many repeats.
+fn cost(bench: &mut Bench, program: Program, repeat: u32) -> Result<f64> {
+    let begin = thread_ns()?;
+    bench.run(program, repeat)?;
+    #[allow(clippy::cast_precision_loss, reason = "a run lasts seconds at most")]
+    let ns = (thread_ns()? - begin) as f64;
+    Ok(ns / f64::from(repeat))
+}
+
+/// The same for few repeats: by the kernel's own clock, whole nanoseconds.
+fn kernels_cost(bench: &mut Bench, program: Program, repeat: u32) -> Result<f64> {
+    #[allow(clippy::cast_precision_loss, reason = "nanoseconds of one packet")]
+    let ns = bench.run(program, repeat)? as f64;
+    Ok(ns)
+}
+
+fn thread_ns() -> Result<i64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).context("the thread's clock")?;
+    Ok(now.tv_sec() * 1_000_000_000 + now.tv_nsec())
+}
