@@ -13,9 +13,13 @@ pub const VLAN_TAGS_MAX: usize = 3;
 pub const MPLS_LABELS_MAX: usize = 8;
 /// IPv6 extension headers that are walked: each kind of RFC 8200 once, destination options twice, and one more.
 pub const IPV6_EXTENSION_HEADERS_MAX: usize = 8;
-/// Headers must lie within this many bytes of the frame. Every driver hands XDP at least that much in one piece, so the
-/// program never needs the dearer access to a frame's later buffers; real header chains are a tenth of it.
-pub const HEADER_BYTES_MAX: u32 = 2_048;
+/// What every driver hands XDP in one piece at least (the smallest receive buffers in use), so that the program never needs
+/// the dearer access to a frame's later buffers.
+pub const FIRST_BUFFER_BYTES_MIN: u32 = 2_048;
+/// Bytes of mirror transport before a mirrored frame: the longest chain that is removed has 122.
+pub const TRANSPORT_BYTES_MAX: u32 = 128;
+/// Headers must lie within this many bytes of the frame, mirror transport removed; real header chains are a tenth of it.
+pub const HEADER_BYTES_MAX: u32 = FIRST_BUFFER_BYTES_MIN - TRANSPORT_BYTES_MAX;
 
 /// Frame check sequence, preamble with delimiter and inter-packet gap: what a frame takes on the line beside its bytes
 /// (IEEE 802.3: 4 + 8 + 12).

@@ -1,6 +1,8 @@
 //! Load-time constants: written into read-only data before the program is verified, so that branches they rule out
 //! vanish from the verified program. `tap-userspace/src/load/object.rs` sets them by these names.
 
+use tap_common::path::transport::{KIND_NONE, MirrorTransport};
+
 /// 1: the clock is injected and every decision is shown in a map. Only the laboratory verbs load such a program.
 #[unsafe(no_mangle)]
 static LABORATORY: u32 = 0;
@@ -22,6 +24,24 @@ static DIMENSIONS: u32 = 63;
 /// Words of the rule masks in use.
 #[unsafe(no_mangle)]
 static RULE_WORDS: u32 = 4;
+/// Mirror transport that is removed, a `KIND_*` of `tap_common::path::transport`; 0: none.
+#[unsafe(no_mangle)]
+static TRANSPORT: u32 = 0;
+/// UDP port of the transport.
+#[unsafe(no_mangle)]
+static TRANSPORT_PORT: u32 = 0;
+/// IPv4 address of this host to which the mirror sends.
+#[unsafe(no_mangle)]
+static TRANSPORT_LOCAL4: u32 = 0;
+/// IPv6 address of this host to which the mirror sends, high half.
+#[unsafe(no_mangle)]
+static TRANSPORT_LOCAL6_HIGH: u64 = 0;
+/// Its low half.
+#[unsafe(no_mangle)]
+static TRANSPORT_LOCAL6_LOW: u64 = 0;
+/// Session of the transport.
+#[unsafe(no_mangle)]
+static TRANSPORT_KEY: u64 = 0;
 /// Number of the generation.
 #[unsafe(no_mangle)]
 static GENERATION: u64 = 0;
@@ -66,6 +86,22 @@ pub fn dimensions() -> u32 {
 #[inline(always)]
 pub fn rule_words() -> usize {
     load_time!(RULE_WORDS) as usize
+}
+
+/// The port, addresses and key are read only where a kind is configured.
+#[inline(always)]
+pub fn transport() -> Option<MirrorTransport> {
+    let kind = load_time!(TRANSPORT);
+    if kind == KIND_NONE {
+        return None;
+    }
+    Some(MirrorTransport {
+        kind,
+        port: load_time!(TRANSPORT_PORT) as u16,
+        local4: load_time!(TRANSPORT_LOCAL4),
+        local6: [load_time!(TRANSPORT_LOCAL6_HIGH), load_time!(TRANSPORT_LOCAL6_LOW)],
+        key: load_time!(TRANSPORT_KEY),
+    })
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
-use tap_common::limits::HEADER_BYTES_MAX;
+use tap_common::limits::{HEADER_BYTES_MAX, TRANSPORT_BYTES_MAX};
 use tap_common::path::frame::Frame;
 
 /// The linear part of a frame, and the length of the whole.
@@ -46,6 +46,14 @@ impl Frame for XdpFrame {
         // SAFETY: `start .. start + N` was just compared with the buffer's end, as the verifier demands; the target
         // allows misaligned access.
         Some(unsafe { core::ptr::read_unaligned(start as *const [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, bytes: u32) {
+        // The verifier must see the bound: a pointer into the packet may move by a small number only.
+        let bytes = bytes.min(TRANSPORT_BYTES_MAX);
+        self.data += bytes as usize;
+        self.length = self.length.saturating_sub(bytes);
     }
 }
 

@@ -27,13 +27,13 @@ use world::KernelWorld;
 pub fn observe(ctx: &XdpContext) {
     // A per-CPU array of one element always has it; the verifier asks for the check.
     let Some(cpu) = maps::cpu_state() else { return };
-    let frame = XdpFrame::new(ctx);
+    let mut frame = XdpFrame::new(ctx);
     count::entry(cpu, frame.length());
     // SAFETY: this CPU's own element; the other fields are reached through the pointer, this one only here.
     let decision = unsafe { &mut (*cpu).decision };
     reset(decision);
     let mut world = KernelWorld::new(cpu);
-    decide(&frame, &mut world, decision);
+    decide(&mut frame, &mut world, decision);
     world.settle(decision);
     count::verdict(cpu, decision);
     if decision.outcome == Outcome::measure(Verdict::Selected) {

@@ -7,6 +7,7 @@ use tap_common::abi::cpu::CpuState;
 use tap_common::abi::policy::{CapPolicy, Lease, MeasurePolicy};
 use tap_common::abi::rule::{ClassMasks, RuleMask};
 use tap_common::limits::{IP_LENGTHS, TICK_NS_MAX};
+use tap_common::path::transport::MirrorTransport;
 use tap_common::path::verdict::Decision;
 use tap_common::path::world::{Credit, Dimension, Trie, World};
 
@@ -30,6 +31,11 @@ impl World for KernelWorld {
         // after. The decision lies in a map, whose values the verifier does not track.
         unsafe { core::arch::asm!("{0} = {0}", inout(reg) at, options(nostack)) };
         let _ = &mut at;
+    }
+
+    #[inline(always)]
+    fn transport(&self) -> Option<MirrorTransport> {
+        constant::transport()
     }
 
     #[inline(always)]

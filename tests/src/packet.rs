@@ -142,6 +142,51 @@ pub enum Layer {
         /// Destination port.
         destination_port: u16,
     },
+    /// GRE header (RFC 2784, RFC 2890).
+    Gre {
+        /// Protocol type, if not that of the next layer.
+        #[serde(default)]
+        protocol: Option<u16>,
+        /// With the checksum and its reserved half word.
+        #[serde(default)]
+        checksum: bool,
+        /// The key, if there is one.
+        #[serde(default)]
+        key: Option<u32>,
+        /// With a sequence number.
+        #[serde(default)]
+        sequence: bool,
+        /// Further flags and the version.
+        #[serde(default)]
+        flags: u16,
+    },
+    /// ERSPAN header of type II or III.
+    Erspan {
+        /// 2 or 3.
+        #[serde(rename = "type")]
+        erspan_type: u8,
+        /// Session.
+        #[serde(default)]
+        session: u16,
+        /// Version nibble, if not the type's own.
+        #[serde(default)]
+        version: Option<u8>,
+        /// Frame type (type III).
+        #[serde(default)]
+        frame_type: u8,
+        /// With a platform-specific subheader (type III).
+        #[serde(default)]
+        platform: bool,
+    },
+    /// VXLAN header.
+    Vxlan {
+        /// Network identifier.
+        #[serde(default)]
+        identifier: u32,
+        /// Flags, 0x08 (the identifier is valid) if not given.
+        #[serde(default)]
+        flags: Option<u8>,
+    },
     /// Any other protocol: 8 bytes of 0.
     Other {
         /// Protocol number.
@@ -227,6 +272,11 @@ fn header(layer: &Layer, next: Option<&Layer>, behind: usize) -> anyhow::Result<
             let ports = [source_port.to_be_bytes(), destination_port.to_be_bytes()].concat();
             [&ports[..], &length16(behind + 8), &[0, 0]].concat()
         }
+        Layer::Gre { .. } => gre(layer, next),
+        Layer::Erspan { .. } => erspan(layer),
+        Layer::Vxlan { identifier, flags } => {
+            [&[flags.unwrap_or(8), 0, 0, 0][..], &(identifier << 8).to_be_bytes()].concat()
+        }
         Layer::Other { .. } => vec![0; 8],
         Layer::Payload { bytes } => vec![0xaa; *bytes],
         Layer::Hex { digits } => hex::decode(digits)?,
@@ -259,6 +309,34 @@ fn ipv4(layer: &Layer, next: Option<&Layer>, behind: usize) -> Vec<u8> {
     [&start[..], &source.octets(), &destination.octets(), &options].concat()
 }
 
+fn gre(layer: &Layer, next: Option<&Layer>) -> Vec<u8> {
+    let Layer::Gre { protocol, checksum, key, sequence, flags } = layer else { return Vec::new() };
+    let flags = flags | u16::from(*checksum) << 15 | u16::from(key.is_some()) << 13 | u16::from(*sequence) << 12;
+    let own = match next {
+        Some(Layer::Erspan { erspan_type: 3, .. }) => 0x22eb,
+        Some(Layer::Erspan { .. }) => 0x88be,
+        _ => 0x6558,
+    };
+    let mut bytes = [flags.to_be_bytes(), given_or(*protocol, own)].concat();
+    bytes.resize(if *checksum { 8 } else { 4 }, 0);
+    bytes.extend(key.map(u32::to_be_bytes).into_iter().flatten());
+    bytes.extend(sequence.then_some([0, 0, 0, 3]).into_iter().flatten());
+    bytes
+}
+
+fn erspan(layer: &Layer) -> Vec<u8> {
+    let Layer::Erspan { erspan_type, session, version, frame_type, platform } = layer else { return Vec::new() };
+    let version = u32::from(version.unwrap_or(erspan_type - 1));
+    let mut bytes = (version << 28 | 7 << 16 | u32::from(session & 0x03ff)).to_be_bytes().to_vec();
+    bytes.extend([0, 0, 0, 5]);
+    if *erspan_type == 3 {
+        let last = u32::from(*frame_type) << 10 | u32::from(*platform);
+        bytes.extend(last.to_be_bytes());
+        bytes.resize(if *platform { 20 } else { 12 }, 0x5a);
+    }
+    bytes
+}
+
 fn given_or(given: Option<u16>, otherwise: u16) -> [u8; 2] {
     given.unwrap_or(otherwise).to_be_bytes()
 }
@@ -286,6 +364,7 @@ fn protocol_of(next: Option<&Layer>, ipv6: bool) -> u8 {
         Some(Layer::Fragment { .. }) => 44,
         Some(Layer::Authentication { .. }) => 51,
         Some(Layer::Tcp { .. }) => 6,
+        Some(Layer::Gre { .. }) => 47,
         Some(Layer::Ipv4 { .. }) => 4,
         Some(Layer::Ipv6 { .. }) => 41,
         _ if ipv6 => 59,

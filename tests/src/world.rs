@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tap_common::abi::policy::{CapPolicy, Lease};
 use tap_common::limits::PPM;
 use tap_common::path::direction::AddressClass;
+use tap_userspace::config::transport::Transport;
 use tap_userspace::laboratory::setup::{Sample, Setup};
 use tap_userspace::load::LaboratoryConfig;
 use tap_userspace::prefixes::country::CountryTable;
@@ -37,6 +38,9 @@ pub struct WorldFile {
     /// The lease; always live if not given.
     #[serde(default)]
     pub lease: Option<LeaseFile>,
+    /// Mirror transport; none if not given.
+    #[serde(default)]
+    pub transport: Option<Transport>,
 }
 
 /// A bucket's parameters.
@@ -73,6 +77,7 @@ impl WorldFile {
             sampling_seed: 0,
             cap: None,
             lease: None,
+            transport: None,
         }
     }
 
@@ -88,6 +93,9 @@ impl WorldFile {
             "unlisted" => AddressClass::Unlisted,
             other => anyhow::bail!("rest {other}"),
         };
+        if let Some(Err((key, reason))) = self.transport.as_ref().map(Transport::constants) {
+            anyhow::bail!("transport, {key}: {reason}");
+        }
         let country = CountryTable::from_flags(&self.domestic, &self.foreign, rest)?;
         let ppm = self.sampling_ppm.map_or(PPM, u64::from);
         let sample = Sample { ppm: u32::try_from(ppm)?, seed: self.sampling_seed };
@@ -110,6 +118,7 @@ impl WorldFile {
                 not_before_ns: lease.not_before_ns,
                 deadline_ns: lease.deadline_ns,
             }),
+            transport: self.transport.as_ref().and_then(|transport| transport.constants().ok()),
         }
     }
 }

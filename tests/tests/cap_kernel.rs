@@ -80,6 +80,7 @@ fn admitted_bytes_stay_within_the_share_in_every_window() -> Result<()> {
             attach: Attach::Native,
             cap_policy: cap_policy(CAPACITY, SHARE_PPM)?,
             log_reasons: false,
+            transport: None,
         })?;
         tap.swap(&tables(None)?, 1)?;
         let mut rings = tap

@@ -29,6 +29,7 @@ static SETUP: LazyLock<Setup> = LazyLock::new(|| {
         sampling_seed: 0,
         cap: None,
         lease: None,
+        transport: None,
     };
     world.setup().unwrap_or_else(|error| panic!("{error:#}"))
 });
@@ -135,5 +136,9 @@ impl Frame for Careless<'_> {
 
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         Bytes::new(&[self.bytes, &[0]].concat()).load(offset)
+    }
+
+    fn advance(&mut self, bytes: u32) {
+        self.bytes = self.bytes.get(bytes as usize..).unwrap_or_default();
     }
 }

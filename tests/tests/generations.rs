@@ -19,6 +19,7 @@ fn config() -> Result<TapConfig> {
         attach: Attach::Native,
         cap_policy: cap_policy(CAPACITY, 300_000)?,
         log_reasons: true,
+        transport: None,
     })
 }
 

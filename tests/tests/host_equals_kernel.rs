@@ -126,6 +126,7 @@ fn generated_world(random: &mut Random, rules: usize) -> WorldFile {
         sampling_seed: random.bits(),
         cap: None,
         lease: None,
+        transport: None,
     }
 }
 

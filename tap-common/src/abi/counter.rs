@@ -60,16 +60,24 @@ pub enum Reason {
     Ipv6ExtensionShort = 9,
     /// Malformed: TCP data offset below 5.
     TcpHeaderLength = 10,
+    /// Malformed: a header of the mirror transport is cut off or runs beyond its IP length.
+    TransportShort = 11,
     /// Unsupported: neither IPv4 nor IPv6.
-    NotIp = 11,
+    NotIp = 12,
     /// Unsupported: more VLAN tags than are walked.
-    VlanTags = 12,
+    VlanTags = 13,
     /// Unsupported: more MPLS labels than are walked.
-    MplsLabels = 13,
+    MplsLabels = 14,
     /// Unsupported: more IPv6 extension headers than are walked.
-    Ipv6Extensions = 14,
+    Ipv6Extensions = 15,
     /// Unsupported: headers reach beyond the furthest byte that is looked at.
-    HeaderBytes = 15,
+    HeaderBytes = 16,
+    /// Unsupported: the frame is not of the configured mirror transport, or of another session.
+    TransportOther = 17,
+    /// Unsupported: the mirror transport is addressed to another host.
+    TransportAddress = 18,
+    /// Unsupported: the mirror transport came in fragments.
+    TransportFragment = 19,
 }
 
 /// Number of [`FacilityVerdict`]s.
@@ -77,7 +85,7 @@ pub const FACILITY_VERDICTS: usize = 3;
 /// Number of [`Verdict`]s.
 pub const VERDICTS: usize = 7;
 /// Number of [`Reason`]s.
-pub const REASONS: usize = 16;
+pub const REASONS: usize = 20;
 
 /// Names of the facility verdicts, by number, as metrics and `replay` show them.
 pub const FACILITY_VERDICT_NAMES: [&str; FACILITY_VERDICTS] = ["no_lease", "malformed", "unsupported"];
@@ -97,11 +105,15 @@ pub const REASON_NAMES: [&str; REASONS] = [
     "ipv6_short",
     "ipv6_extension_short",
     "tcp_header_length",
+    "transport_short",
     "not_ip",
     "vlan_tags",
     "mpls_labels",
     "ipv6_extensions",
     "header_bytes",
+    "transport_other",
+    "transport_address",
+    "transport_fragment",
 ];
 
 /// Counters of one measure.

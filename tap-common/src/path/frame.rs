@@ -4,7 +4,7 @@
 //! network byte order. Slices never appear: the verifier ties a pointer's range to a compare with the buffer's end, and
 //! only a fixed width compiles to that. Bounded by [`HEADER_BYTES_MAX`].
 
-use crate::limits::HEADER_BYTES_MAX;
+use crate::limits::{HEADER_BYTES_MAX, TRANSPORT_BYTES_MAX};
 
 /// Fixed-width access to a frame's first [`HEADER_BYTES_MAX`] bytes.
 pub trait Frame {
@@ -12,6 +12,8 @@ pub trait Frame {
     fn length(&self) -> u32;
     /// `N` bytes at `offset`; `None` when they are not all present within [`HEADER_BYTES_MAX`].
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+    /// The frame begins `bytes` further on, at most [`TRANSPORT_BYTES_MAX`], and is that much shorter.
+    fn advance(&mut self, bytes: u32);
 
     /// A byte at `offset`.
     #[inline(always)]
@@ -64,5 +66,9 @@ impl Frame for Bytes<'_> {
             return None;
         }
         self.bytes.get(start..end)?.try_into().ok()
+    }
+
+    fn advance(&mut self, bytes: u32) {
+        self.bytes = self.bytes.get(bytes.min(TRANSPORT_BYTES_MAX) as usize..).unwrap_or_default();
     }
 }

@@ -1,4 +1,4 @@
-//! The packet's way, a stage a file, in this order: lease, parse, sample, cap, select, direction.
+//! The packet's way, a stage a file, in this order: lease, transport, parse, sample, cap, select, direction.
 //!
 //! [`decide`] is the only control flow. It is generic over the frame and the world, so the kernel build and the host
 //! build are the same source, and one is held against the other. Nothing here knows whether it runs in a kernel.
@@ -14,6 +14,7 @@ pub mod lease;
 pub mod parse;
 pub mod sample;
 pub mod select;
+pub mod transport;
 pub mod trie;
 pub mod verdict;
 pub mod world;
@@ -32,7 +33,7 @@ pub const SLOT: u32 = 0;
 
 /// Decides about one packet. The verdict is in `out.outcome`; a record may be made when it is `selected`, and only then.
 #[inline(always)]
-pub fn decide<F: Frame, W: World>(frame: &F, world: &mut W, out: &mut Decision) {
+pub fn decide<F: Frame, W: World>(frame: &mut F, world: &mut W, out: &mut Decision) {
     let now_ns = world.now_cached_ns();
     out.time_ns = now_ns;
     out.line_bytes = frame.length().wrapping_add(crate::limits::LINE_OVERHEAD_BYTES);
@@ -40,7 +41,7 @@ pub fn decide<F: Frame, W: World>(frame: &F, world: &mut W, out: &mut Decision) 
         out.outcome = Outcome::facility(FacilityVerdict::NoLease);
         return;
     }
-    if let Err(reason) = parse::parse(frame, &mut out.headers) {
+    if let Err(reason) = transport::remove(frame, world, out).and_then(|()| parse::parse(frame, &mut out.headers)) {
         out.outcome = Outcome::facility(verdict::verdict_of(reason));
         out.reason = reason as u8;
         return;

@@ -65,24 +65,24 @@ impl core::fmt::Debug for Headers {
 const _: () = assert!(size_of::<Headers>() == 56);
 
 const ETHERNET_BYTES: u32 = 14;
-const IPV4_BYTES_MIN: u32 = 20;
-const IPV6_BYTES: u32 = 40;
+pub(super) const IPV4_BYTES_MIN: u32 = 20;
+pub(super) const IPV6_BYTES: u32 = 40;
 /// The upper half of an IPv4-mapped address's low 64 bits (RFC 4291, 2.5.5.2).
 const IPV4_MAPPED: u64 = 0x0000_ffff_0000_0000;
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
+pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_MPLS: u16 = 0x8847;
 const ETHERTYPE_MPLS_UPSTREAM: u16 = 0x8848;
 const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
 
 const PROTOCOL_HOP_BY_HOP: u8 = 0;
 const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
+pub(super) const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_ROUTING: u8 = 43;
-const PROTOCOL_FRAGMENT: u8 = 44;
+pub(super) const PROTOCOL_FRAGMENT: u8 = 44;
 const PROTOCOL_AUTHENTICATION: u8 = 51;
-const PROTOCOL_DESTINATION_OPTIONS: u8 = 60;
+pub(super) const PROTOCOL_DESTINATION_OPTIONS: u8 = 60;
 const PROTOCOL_DCCP: u8 = 33;
 const PROTOCOL_SCTP: u8 = 132;
 const PROTOCOL_UDP_LITE: u8 = 136;
@@ -113,9 +113,9 @@ fn missing<F: Frame>(frame: &F, end: u32, short: Reason) -> Reason {
     if end > HEADER_BYTES_MAX && end <= frame.length() { Reason::HeaderBytes } else { short }
 }
 
-/// Walks Ethernet, VLAN tags, and PPPoE or MPLS. Returns the IP header's offset and version (4 or 6).
+/// Walks Ethernet and VLAN tags. Returns what comes behind them: its offset and its EtherType.
 #[inline(always)]
-fn layer2<F: Frame>(frame: &F) -> Result<(u32, u8), Reason> {
+pub(super) fn ethernet<F: Frame>(frame: &F) -> Result<(u32, u16), Reason> {
     let mut ether_type = frame.load_u16(ETHERNET_BYTES - 2).ok_or(Reason::EthernetShort)?;
     let mut offset = ETHERNET_BYTES;
     let mut tags = 0;
@@ -127,6 +127,13 @@ fn layer2<F: Frame>(frame: &F) -> Result<(u32, u8), Reason> {
         offset += 4;
         tags += 1;
     }
+    Ok((offset, ether_type))
+}
+
+/// Walks Ethernet, VLAN tags, and PPPoE or MPLS. Returns the IP header's offset and version (4 or 6).
+#[inline(always)]
+fn layer2<F: Frame>(frame: &F) -> Result<(u32, u8), Reason> {
+    let (offset, ether_type) = ethernet(frame)?;
     match ether_type {
         ETHERTYPE_IPV4 => Ok((offset, 4)),
         ETHERTYPE_IPV6 => Ok((offset, 6)),

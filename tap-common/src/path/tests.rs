@@ -4,6 +4,7 @@ use super::cap;
 use super::direction::{AddressClass, Direction, from_classes, is_allowed};
 use super::parse::Headers;
 use super::sample::{flow_hash, is_sampled};
+use super::transport::MirrorTransport;
 use super::verdict::Decision;
 use super::world::{Credit, Dimension, Trie, World};
 use crate::abi::policy::{CapPolicy, Lease, MeasurePolicy};
@@ -28,6 +29,9 @@ struct Cpu<'a> {
 
 impl World for Cpu<'_> {
     fn settle(&self, _decision: &mut Decision) {}
+    fn transport(&self) -> Option<MirrorTransport> {
+        None
+    }
     fn now_cached_ns(&mut self) -> u64 {
         0
     }

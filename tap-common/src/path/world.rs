@@ -5,6 +5,7 @@
 
 use crate::abi::policy::{CapPolicy, Lease, MeasurePolicy};
 use crate::abi::rule::{ClassMasks, RuleMask};
+use crate::path::transport::MirrorTransport;
 use crate::path::verdict::Decision;
 
 /// A trie's table: nodes of 256 words (see [`super::trie`]).
@@ -53,6 +54,8 @@ pub trait World {
     /// Called between stages. The kernel's side makes the verifier forget by which way the fields were found, so that the
     /// later stages are verified once and not once for each way; on the host there is nothing to do.
     fn settle(&self, decision: &mut Decision);
+    /// The mirror transport that frames come in, if one is configured.
+    fn transport(&self) -> Option<MirrorTransport>;
     /// The time, possibly one tick late: a CPU's cached copy. Nanoseconds of the program's clock.
     fn now_cached_ns(&mut self) -> u64;
     /// The time, exactly; it becomes the cached time, for the dearer part is done.

@@ -194,7 +194,7 @@ fn laboratory_config(args: &Args, order: Option<&Order>) -> anyhow::Result<Labor
     let (facility, measure) = (&order.facility, &order.measure);
     let lease = Lease { not_before_ns: unix_ns(measure.not_before), deadline_ns: unix_ns(measure.not_after) };
     let cap_policy = cap_policy(facility.capacity_bits_per_second, facility.share_ppm)?;
-    Ok(LaboratoryConfig { sampling: !args.no_sampling, cap: !args.no_cap, cap_policy, lease })
+    Ok(LaboratoryConfig { sampling: !args.no_sampling, cap: !args.no_cap, cap_policy, lease, transport: None })
 }
 
 /// Nanoseconds since 1970; a time before is 1970, one after 2554 is the last that there is.

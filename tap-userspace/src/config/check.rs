@@ -1,6 +1,6 @@
 //! Bounds of the configuration's values, and what may not stand beside what.
 
-use super::{Config, CountryFormat, Synchronised};
+use super::{Config, CountryFormat, Mode, Synchronised};
 use crate::limits;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -13,6 +13,7 @@ pub(super) fn check(config: &Config) -> Result<(), Refusal> {
         return Err(("host.name", "must be letters, digits, '.', '-' or '_', at least one".into()));
     }
     check_interface(&config.mirror.interface)?;
+    check_transport(config)?;
     let (host, _port) = split_endpoint(&config.export.endpoint)
         .ok_or(("export.endpoint", format!("`{}` is not HOST:PORT", config.export.endpoint)))?;
     if config.export.server_name.is_empty() {
@@ -59,6 +60,21 @@ fn check_interface(name: &str) -> Result<(), Refusal> {
         "mirror.interface",
         format!("`{name}` is not a mirror port's name; `ip link` lists this machine's interfaces"),
     ))
+}
+
+fn check_transport(config: &Config) -> Result<(), Refusal> {
+    let Some(transport) = &config.mirror.transport else { return Ok(()) };
+    if config.mirror.mode == Mode::Inline {
+        return Err((
+            "mirror.transport",
+            "is for a port that receives copies; take the section out, or write mode = \"mirror\"".into(),
+        ));
+    }
+    transport.constants().map(drop).map_err(|(key, reason)| match key {
+        "port" => ("mirror.transport.port", reason),
+        "key" => ("mirror.transport.key", reason),
+        _ => ("mirror.transport.local", reason),
+    })
 }
 
 fn check_country_table(config: &Config) -> Result<(), Refusal> {

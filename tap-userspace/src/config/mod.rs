@@ -8,6 +8,7 @@ mod check;
 mod error;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 
 pub use error::ConfigError;
 
@@ -111,6 +112,9 @@ pub struct Mirror {
     /// Log the reason code of every packet that could not be parsed; for commissioning a port, not for a busy one.
     #[serde(default)]
     pub log_reasons: bool,
+    /// What the router puts around the frames it mirrors; none if the port receives the frames as they are.
+    #[serde(default)]
+    pub transport: Option<transport::Transport>,
 }
 
 /// What happens to a frame after it was counted and, perhaps, recorded.

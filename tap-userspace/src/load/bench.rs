@@ -116,6 +116,7 @@ impl Bench {
             cap: true,
             log_reasons: false,
             generation: 1,
+            transport: None,
         };
         let elements = u32::try_from(flows.len().next_power_of_two().min(FLOWS_MAX)).unwrap_or(1);
         let globals = [

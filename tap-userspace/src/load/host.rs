@@ -6,6 +6,7 @@ use tap_common::abi::policy::{CapPolicy, Lease, MeasurePolicy};
 use tap_common::abi::rule::{ClassMasks, RuleMask};
 use tap_common::path::decide;
 use tap_common::path::frame::Bytes;
+use tap_common::path::transport::MirrorTransport;
 use tap_common::path::verdict::Decision;
 use tap_common::path::world::{Credit, Dimension, Trie, World};
 
@@ -20,6 +21,8 @@ pub struct LaboratoryConfig {
     pub cap_policy: CapPolicy,
     /// The lease of slot 0, in the injected clock.
     pub lease: Lease,
+    /// Mirror transport that is removed; none takes the frames as they are.
+    pub transport: Option<MirrorTransport>,
 }
 
 impl Default for LaboratoryConfig {
@@ -30,6 +33,7 @@ impl Default for LaboratoryConfig {
             cap: false,
             cap_policy: CapPolicy::default(),
             lease: Lease { not_before_ns: 0, deadline_ns: u64::MAX },
+            transport: None,
         }
     }
 }
@@ -55,7 +59,7 @@ impl Laboratory for HostWorld<'_> {
     fn decide(&mut self, frame: &[u8], now_ns: u64) -> Result<Observation, super::LoadError> {
         self.now_ns = now_ns;
         let mut decision = Decision::new();
-        decide(&Bytes::new(frame), self, &mut decision);
+        decide(&mut Bytes::new(frame), self, &mut decision);
         Ok(decision)
     }
 
@@ -71,6 +75,10 @@ fn at<T>(table: &[T], index: u32) -> Option<&T> {
 
 impl World for HostWorld<'_> {
     fn settle(&self, _decision: &mut Decision) {}
+
+    fn transport(&self) -> Option<MirrorTransport> {
+        self.config.transport
+    }
 
     fn now_cached_ns(&mut self) -> u64 {
         self.now_ns

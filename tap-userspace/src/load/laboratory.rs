@@ -44,6 +44,7 @@ impl<'a> KernelWorld<'a> {
             cap: config.cap,
             log_reasons: false,
             generation: 0,
+            transport: config.transport,
         };
         let mut ebpf = object::load(tables, constants, None)?;
         let mut lease = object::array(&mut ebpf, "LEASE")?;

@@ -10,6 +10,7 @@ use aya::{Ebpf, EbpfLoader};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::path::Path;
+use tap_common::path::transport::MirrorTransport;
 
 /// The XDP program as built by `cargo xtask build-ebpf`; its source is `tap-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tap-ebpf/gwtap.bpf.o");
@@ -26,6 +27,7 @@ pub(super) struct Constants {
     pub(super) cap: bool,
     pub(super) log_reasons: bool,
     pub(super) generation: u64,
+    pub(super) transport: Option<MirrorTransport>,
 }
 
 /// Loads and verifies the program; shared maps come from `pins`, where they are made if they are not there.
@@ -55,6 +57,8 @@ pub(super) fn load_object(
     let (laboratory, inline) = (flag(constants.laboratory), flag(constants.inline));
     let (sampling, cap) = (flag(constants.sampling), flag(constants.cap));
     let log_reasons = flag(constants.log_reasons);
+    let transport = constants.transport.unwrap_or(MirrorTransport::NONE);
+    let (transport_port, [transport_high, transport_low]) = (u32::from(transport.port), transport.local6);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("LABORATORY", &laboratory, true)
@@ -64,6 +68,12 @@ pub(super) fn load_object(
         .override_global("LOG_REASONS", &log_reasons, true)
         .override_global("DIMENSIONS", &tables.dimensions, true)
         .override_global("RULE_WORDS", &tables.rule_words, true)
+        .override_global("TRANSPORT", &transport.kind, true)
+        .override_global("TRANSPORT_PORT", &transport_port, true)
+        .override_global("TRANSPORT_LOCAL4", &transport.local4, true)
+        .override_global("TRANSPORT_LOCAL6_HIGH", &transport_high, true)
+        .override_global("TRANSPORT_LOCAL6_LOW", &transport_low, true)
+        .override_global("TRANSPORT_KEY", &transport.key, true)
         .override_global("GENERATION", &constants.generation, true)
         .verifier_log_level(aya::VerifierLogLevel::STATS);
     for (name, elements) in sizes(tables) {
@@ -114,6 +124,13 @@ pub(super) fn digest(tables: &Tables, constants: Constants) -> [u8; 32] {
         u8::from(constants.log_reasons),
     ]);
     hash.update(constants.generation.to_le_bytes());
+    let transport = constants.transport.unwrap_or(MirrorTransport::NONE);
+    hash.update(transport.kind.to_le_bytes());
+    hash.update(transport.port.to_le_bytes());
+    hash.update(transport.local4.to_le_bytes());
+    for word in [transport.local6[0], transport.local6[1], transport.key] {
+        hash.update(word.to_le_bytes());
+    }
     hash.update(tables.digest());
     hash.finalize().into()
 }

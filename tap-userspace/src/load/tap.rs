@@ -21,6 +21,7 @@ use tap_common::abi::counter::Counters;
 use tap_common::abi::cpu::CpuState;
 use tap_common::abi::policy::{CapPolicy, Instance, Lease};
 use tap_common::limits::{CHUNK_BYTES_MAX, CHUNKS_PER_EPOCH, CREDIT_BITS, CREDIT_PPM, EPOCH_NS, PPM};
+use tap_common::path::transport::MirrorTransport;
 
 /// How the program is attached; never silently another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct TapConfig {
     pub cap_policy: CapPolicy,
     /// Log the reason code of every malformed or unsupported packet (for commissioning a mirror port).
     pub log_reasons: bool,
+    /// Mirror transport that frames come in and that is removed.
+    pub transport: Option<MirrorTransport>,
 }
 
 /// What the kernel says of the running program.
@@ -107,6 +110,7 @@ impl Tap {
             cap: true,
             log_reasons: self.config.log_reasons,
             generation,
+            transport: self.config.transport,
         };
         let mut ebpf = object::load(tables, constants, Some(self.pins.directory()))?;
         let log = if self.config.log_reasons { Some(ReasonLog::open(&mut ebpf)?) } else { None };

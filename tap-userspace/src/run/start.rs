@@ -24,6 +24,7 @@ use crate::transport::tls::{self, TlsFiles};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use tap_common::limits::RING_BYTES;
+use tap_common::path::transport::MirrorTransport;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -134,7 +135,16 @@ fn tap_config(config: &Config, admitted: &Admitted) -> Result<TapConfig, RunErro
         },
         cap_policy: cap_policy(capacity, admitted.share_ppm).map_err(|error| RunError::refused("order", error))?,
         log_reasons: config.mirror.log_reasons,
+        transport: transport(config)?,
     })
+}
+
+/// What the router puts around the frames, said aloud: frames without it are refused.
+fn transport(config: &Config) -> Result<Option<MirrorTransport>, RunError> {
+    let Some(transport) = &config.mirror.transport else { return Ok(None) };
+    tracing::info!(%transport, "mirror transport is removed; other frames are counted as unsupported");
+    let constants = transport.constants();
+    constants.map(Some).map_err(|(key, reason)| RunError::Refused(format!("mirror.transport.{key}: {reason}")))
 }
 
 fn assemble(

@@ -217,6 +217,7 @@ certificate_sha256 = "{certificate}"
             attach: Attach::Native,
             cap_policy: cap_policy(plan.capacity_bits_per_second, plan.share_ppm)?,
             log_reasons: false,
+            transport: None,
         };
         let counters = host.enter(|| -> Result<_> {
             if !std::path::Path::new(PIN_DIRECTORY).join(plan.interface).exists() {
