@@ -8,6 +8,7 @@
 
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
 use aya_ebpf::btf_maps::{Array, PerCpuArray};
+use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use tap_ebpf::observe;
@@ -32,6 +33,9 @@ static DESTINATION_AT: u32 = 30;
 /// Where the two ports lie, behind the addresses.
 #[unsafe(no_mangle)]
 static PORTS_AT: u32 = 34;
+/// Interface that `generate` sends out of.
+#[unsafe(no_mangle)]
+static INTERFACE: u32 = 0;
 
 macro_rules! load_time {
     ($name:ident) => {
@@ -74,25 +78,35 @@ pub fn constant(ctx: XdpContext) -> u32 {
     XDP_DROP
 }
 
+/// The pool, and out of an interface: the traffic of the live cases.
+#[xdp(frags)]
+pub fn generate(ctx: XdpContext) -> u32 {
+    next_flow(&ctx);
+    let interface = load_time!(INTERFACE);
+    // SAFETY: a helper that takes numbers.
+    unsafe { bpf_redirect(interface, 0) as u32 }
+}
+
 #[inline(always)]
 fn next_flow(ctx: &XdpContext) {
+    let (mask, ports_at) = (load_time!(POOL_MASK), load_time!(PORTS_AT) as usize);
+    let (source_at, destination_at) = (load_time!(SOURCE_AT) as usize, load_time!(DESTINATION_AT) as usize);
     let Some(next) = NEXT.get_ptr_mut(0) else { return };
     // SAFETY: map elements, this CPU's own; the frame's bytes are checked as the verifier demands: each of the three places
     // is a constant to it.
     unsafe {
         let number = *next;
         *next = number.wrapping_add(1);
-        let Some(flow) = POOL.get_ptr(number & load_time!(POOL_MASK)) else { return };
+        let Some(flow) = POOL.get_ptr(number & mask) else { return };
         let start = core::ptr::read_volatile(&raw const (*ctx.ctx).data) as usize;
         let end = core::ptr::read_volatile(&raw const (*ctx.ctx).data_end) as usize;
-        let ports_at = start + load_time!(PORTS_AT) as usize;
-        if ports_at + 4 > end {
+        if start + ports_at + 4 > end {
             return;
         }
         let [source, destination] = (*flow).addresses;
-        core::ptr::write_unaligned((start + load_time!(SOURCE_AT) as usize) as *mut u32, source);
-        core::ptr::write_unaligned((start + load_time!(DESTINATION_AT) as usize) as *mut u32, destination);
-        core::ptr::write_unaligned(ports_at as *mut u32, (*flow).ports);
+        core::ptr::write_unaligned((start + source_at) as *mut u32, source);
+        core::ptr::write_unaligned((start + destination_at) as *mut u32, destination);
+        core::ptr::write_unaligned((start + ports_at) as *mut u32, (*flow).ports);
     }
 }
 

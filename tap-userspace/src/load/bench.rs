@@ -8,7 +8,8 @@ use super::plain::{Layout, Plain};
 use super::{LoadError, Tables, pins};
 use aya::Ebpf;
 use aya::maps::{Array, ArrayOfMaps, MapData, PerCpuArray};
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use std::os::fd::{AsFd as _, OwnedFd};
 use tap_common::abi::counter::Counters;
 use tap_common::abi::cpu::CpuState;
 use tap_common::abi::policy::{CapPolicy, Lease};
@@ -18,6 +19,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tap-ebpf/bench.bpf.
 
 /// Flows the pool holds at most.
 pub const FLOWS_MAX: usize = 1 << 20;
+
+/// Live frames that are sent before the receiver's turn: the kernel's own default, a quarter of a veth's queue.
+const LIVE_BATCH: u32 = 64;
 
 /// One flow of the pool: the first four bytes of each address, and the ports, as they lie in the frame.
 #[derive(Clone, Copy)]
@@ -79,19 +83,36 @@ pub enum Program {
     Pooled,
     /// The product's way on the frame as given.
     Constant,
+    /// The pool, then out of an interface.
+    Generate,
 }
 
 impl Program {
-    const ALL: [&'static str; 4] = ["bare", "base", "pooled", "constant"];
-
     fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
             Self::Base => "base",
             Self::Pooled => "pooled",
             Self::Constant => "constant",
+            Self::Generate => "generate",
         }
     }
+}
+
+/// What the programs run over.
+pub struct Setup<'a> {
+    /// Programs that are loaded.
+    pub programs: &'a [Program],
+    /// The generation.
+    pub tables: &'a Tables,
+    /// The pool: a power of two of flows, [`FLOWS_MAX`] at most.
+    pub flows: &'a [Flow],
+    /// What they are written into.
+    pub template: Template,
+    /// The cap.
+    pub cap_policy: CapPolicy,
+    /// Index of the interface that [`Program::Generate`] sends out of.
+    pub interface: u32,
 }
 
 /// The loaded programs over one set of tables.
@@ -104,11 +125,11 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Loads the programs with a pool of `flows` (a power of two of them, [`FLOWS_MAX`] at most), written into `template`.
+    /// Loads the programs.
     ///
     /// # Errors
     /// No privilege, or the kernel refuses the programs.
-    pub fn new(tables: &Tables, flows: &[Flow], template: Template, cap_policy: CapPolicy) -> Result<Self, LoadError> {
+    pub fn new(setup: Setup<'_>) -> Result<Self, LoadError> {
         let constants = Constants {
             laboratory: false,
             inline: false,
@@ -118,22 +139,24 @@ impl Bench {
             generation: 1,
             transport: None,
         };
-        let elements = u32::try_from(flows.len().next_power_of_two().min(FLOWS_MAX)).unwrap_or(1);
+        let elements = u32::try_from(setup.flows.len().next_power_of_two().min(FLOWS_MAX)).unwrap_or(1);
         let globals = [
             ("POOL_MASK", elements - 1),
-            ("SOURCE_AT", template.source_at),
-            ("DESTINATION_AT", template.destination_at),
-            ("PORTS_AT", template.ports_at),
+            ("SOURCE_AT", setup.template.source_at),
+            ("DESTINATION_AT", setup.template.destination_at),
+            ("PORTS_AT", setup.template.ports_at),
+            ("INTERFACE", setup.interface),
         ];
         let extra = Extra { globals: &globals, elements: &[("POOL", elements)] };
-        let mut ebpf = object::load_object(OBJECT, &Program::ALL, tables, constants, None, extra)?;
+        let names: Vec<&'static str> = setup.programs.iter().map(|program| program.name()).collect();
+        let mut ebpf = object::load_object(OBJECT, &names, setup.tables, constants, None, extra)?;
         let mut lease: Array<MapData, Plain<Lease>> = object::array(&mut ebpf, "LEASE")?;
         let always = Lease { not_before_ns: 0, deadline_ns: u64::MAX };
         lease.set(0, Plain(always), 0).map_err(|error| LoadError::map("LEASE", error))?;
         let mut cap: Array<MapData, Plain<CapPolicy>> = object::array(&mut ebpf, "CAP_POLICY")?;
-        cap.set(0, Plain(cap_policy), 0).map_err(|error| LoadError::map("CAP_POLICY", error))?;
+        cap.set(0, Plain(setup.cap_policy), 0).map_err(|error| LoadError::map("CAP_POLICY", error))?;
         let mut pool: Array<MapData, Plain<Flow>> = object::array(&mut ebpf, "POOL")?;
-        for (index, flow) in (0..elements).zip(flows.iter().cycle()) {
+        for (index, flow) in (0..elements).zip(setup.flows.iter().cycle()) {
             pool.set(index, Plain(*flow), 0).map_err(|error| LoadError::map("POOL", error))?;
         }
         let cpu = ebpf.take_map("CPU").ok_or(LoadError::Missing { what: "CPU" })?;
@@ -141,7 +164,7 @@ impl Bench {
         let rings = ebpf.take_map("RINGS").ok_or(LoadError::Missing { what: "RINGS" })?;
         let rings = ArrayOfMaps::try_from(rings).map_err(|error| LoadError::map("RINGS", error))?;
         let cpus = aya::util::nr_cpus().map_err(|(path, error)| LoadError::Pin { what: path.into(), error })?;
-        Ok(Self { ebpf, cpu, rings, cpus, template })
+        Ok(Self { ebpf, cpu, rings, cpus, template: setup.template })
     }
 
     /// Counters of all CPUs.
@@ -152,26 +175,53 @@ impl Bench {
         super::tap::sum(&self.cpu)
     }
 
-    /// Gives every CPU a fresh, empty ring.
+    /// Gives every CPU a fresh, empty ring of `bytes` bytes; returns them by CPU number.
     ///
     /// # Errors
     /// A map cannot be made.
-    pub fn renew_rings(&mut self) -> Result<(), LoadError> {
+    pub fn renew_rings(&mut self, bytes: u32) -> Result<Vec<OwnedFd>, LoadError> {
+        let mut rings = Vec::new();
         for cpu in 0..self.cpus {
-            let ring = pins::create_ring()?;
+            let ring = pins::create_ring(bytes)?;
             let index = u32::try_from(cpu).unwrap_or(u32::MAX);
             self.rings.set(index, &ring, 0).map_err(|error| LoadError::map("RINGS", error))?;
+            let ring = ring.fd().as_fd().try_clone_to_owned();
+            rings.push(ring.map_err(|error| LoadError::Pin { what: "RINGS".into(), error })?);
         }
-        Ok(())
+        Ok(rings)
     }
 
     /// Runs `program` `repeat` times; the kernel's mean duration of one run, in whole nanoseconds.
     ///
     /// # Errors
     /// The kernel refuses the run.
-    pub fn run(&mut self, program: Program, repeat: u32) -> Result<u64, LoadError> {
+    pub fn run(&self, program: Program, repeat: u32) -> Result<u64, LoadError> {
+        self.test_run(program, repeat, TestRunAttrs::new())
+    }
+
+    /// Sends `repeat` frames out of the interface, through [`Program::Generate`].
+    ///
+    /// # Errors
+    /// The kernel refuses the run.
+    pub fn generate(&self, repeat: u32) -> Result<(), LoadError> {
+        self.test_run(Program::Generate, repeat, TestRunAttrs::new().xdp_live_frames(LIVE_BATCH)).map(drop)
+    }
+
+    /// Puts `program` onto an interface, in the driver, for as long as the value lives.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn attach(&mut self, program: Program, interface: &str) -> Result<(), LoadError> {
         let program = object::program_named(&mut self.ebpf, program.name())?;
-        let options = TestRunOptions { data_in: Some(&self.template.frame), repeat, ..TestRunOptions::new() };
+        let attached = program.attach(interface, XdpMode::Driver);
+        attached.map(drop).map_err(|error| LoadError::kernel("attach the program", error))
+    }
+
+    fn test_run(&self, program: Program, repeat: u32, attrs: TestRunAttrs) -> Result<u64, LoadError> {
+        let name = program.name();
+        let program = self.ebpf.program(name).ok_or(LoadError::Missing { what: name })?;
+        let program: &Xdp = program.try_into().map_err(|error| LoadError::kernel("use the program", error))?;
+        let options = TestRunOptions { data_in: Some(&self.template.frame), repeat, attrs, ..TestRunOptions::new() };
         let result = program.test_run(options).map_err(|error| LoadError::kernel("run the program", error))?;
         Ok(u64::try_from(result.duration.as_nanos()).unwrap_or(u64::MAX))
     }

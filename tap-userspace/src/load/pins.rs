@@ -67,7 +67,7 @@ impl Pins {
         self.pin(create("CAP_POLICY", kind::BPF_MAP_TYPE_ARRAY, 16, 1)?, "CAP_POLICY")?;
         self.pin(create("LEASE", kind::BPF_MAP_TYPE_ARRAY, 16, MEASURES_MAX)?, "LEASE")?;
         for cpu in 0..cpus {
-            self.pin(create_ring()?, &format!("rings/{cpu}"))?;
+            self.pin(create_ring(RING_BYTES)?, &format!("rings/{cpu}"))?;
         }
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| LoadError::Random { reason: error.to_string() })?;
@@ -155,9 +155,9 @@ fn create(
     MapData::create(map, name, None).map_err(|error| LoadError::map(name, error))
 }
 
-pub(super) fn create_ring() -> Result<MapData, LoadError> {
+pub(super) fn create_ring(bytes: u32) -> Result<MapData, LoadError> {
     let kind = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
-    let map = aya_obj::Map::new_from_params(kind, 0, 0, RING_BYTES, 0);
+    let map = aya_obj::Map::new_from_params(kind, 0, 0, bytes, 0);
     MapData::create(map, "RING", None).map_err(|error| LoadError::map("RING", error))
 }
 

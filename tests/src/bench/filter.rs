@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use tap_common::abi::counter::Verdict;
-use tap_userspace::load::bench::{Bench, Program};
+use tap_userspace::load::bench::{Bench, Program, Setup};
 
 use super::pooled::verify;
 use super::world::{self, End};
@@ -42,11 +42,14 @@ pub(super) fn constant_packet(bencher: &mut Bencher) -> Result<Outcome> {
     let line =
         ["prog", "run", "id", &id.to_string(), "data_in", &file.to_string_lossy(), "repeat", &repeat.to_string()]
             .map(str::to_owned);
-    let mut ours = Bench::new(&tables, &flow, template, unlimited()?)?;
-    verify(&mut ours, Program::Constant, Verdict::NotMatched, repeat)?;
+    let programs = &[Program::Bare, Program::Constant];
+    let flows = &flow;
+    let ours =
+        Bench::new(Setup { programs, tables: &tables, flows, template, cap_policy: unlimited()?, interface: 0 })?;
+    verify(&ours, Program::Constant, Verdict::NotMatched, repeat)?;
     let [bare, mine, theirs] = bencher.medians(|| {
-        let bare = cost(&mut ours, Program::Bare, repeat)?;
-        let mine = cost(&mut ours, Program::Constant, repeat)?;
+        let bare = cost(&ours, Program::Bare, repeat)?;
+        let mine = cost(&ours, Program::Constant, repeat)?;
         let text = host.run(&tool, &line)?;
         // bpftool tells the kernel's mean, a whole number.
         let theirs = text.rsplit_once("(average): ").and_then(|(_, rest)| rest.split("ns").next()?.parse().ok());

@@ -6,11 +6,17 @@
 
 mod filter;
 mod pooled;
+mod ring;
+mod swap;
+mod two_cpus;
+mod veth;
 pub mod world;
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use tap_userspace::load::bench::{Bench, Program};
 use tap_userspace::load::cap_policy;
 use world::World;
@@ -90,7 +96,7 @@ pub struct Bencher {
 type Measure = fn(&mut Bencher) -> Result<Outcome>;
 
 /// Every case, in the order they run.
-pub const CASES: [(&str, Measure); 8] = [
+pub const CASES: [(&str, Measure); 15] = [
     ("not_selected_1k_flows_10k_selectors", pooled::not_selected_1k),
     ("not_selected_1k_flows_10k_selectors_one_end", pooled::not_selected_1k_one_end),
     ("not_selected_64k_flows_10k_selectors", pooled::not_selected_64k),
@@ -99,6 +105,13 @@ pub const CASES: [(&str, Measure); 8] = [
     ("selected_1k_flows", pooled::selected_1k),
     ("ipv6_two_extension_headers", pooled::ipv6),
     ("constant_packet_vs_xdp_filter", filter::constant_packet),
+    ("two_cpus", two_cpus::two_cpus),
+    ("swap_1m_selectors", swap::swap),
+    ("veth_vs_drop", veth::drop_alone),
+    ("veth_vs_xdp_filter_ipv4", veth::xdp_filter_ipv4),
+    ("veth_vs_xdp_filter_all", veth::xdp_filter_all),
+    ("veth_vs_tcpdump_1000", veth::tcpdump),
+    ("ring_records_per_second", ring::records_per_second),
 ];
 
 /// Measures.
@@ -166,7 +179,7 @@ fn unlimited() -> Result<tap_common::abi::policy::CapPolicy> {
 
 /// Nanoseconds for each run of `program`: the thread's own processor time, so that what other processes take does not count.
 /// It is finer than the kernel's `duration`, a whole number; the call's own time is in it, so it is for many repeats.
-fn cost(bench: &mut Bench, program: Program, repeat: u32) -> Result<f64> {
+fn cost(bench: &Bench, program: Program, repeat: u32) -> Result<f64> {
     let begin = thread_ns()?;
     bench.run(program, repeat)?;
     #[allow(clippy::cast_precision_loss, reason = "a run lasts seconds at most")]
@@ -175,7 +188,7 @@ fn cost(bench: &mut Bench, program: Program, repeat: u32) -> Result<f64> {
 }
 
 /// The same for few repeats: by the kernel's own clock, whole nanoseconds.
-fn kernels_cost(bench: &mut Bench, program: Program, repeat: u32) -> Result<f64> {
+fn kernels_cost(bench: &Bench, program: Program, repeat: u32) -> Result<f64> {
     #[allow(clippy::cast_precision_loss, reason = "nanoseconds of one packet")]
     let ns = bench.run(program, repeat)? as f64;
     Ok(ns)
@@ -184,4 +197,22 @@ fn kernels_cost(bench: &mut Bench, program: Program, repeat: u32) -> Result<f64>
 fn thread_ns() -> Result<i64> {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).context("the thread's clock")?;
     Ok(now.tv_sec() * 1_000_000_000 + now.tv_nsec())
+}
+
+/// CPUs this process may run on.
+fn cpus() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0)).context("the CPUs of this process")?;
+    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
+}
+
+/// Keeps the calling thread on one CPU.
+fn pin_to(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("a thread on CPU {cpu}"))
+}
+
+/// The same on the last one: the first takes most interrupts.
+fn pin_to_last_cpu() -> Result<()> {
+    pin_to(cpus()?.last().copied().unwrap_or(0))
 }

@@ -21,7 +21,7 @@ use tap_userspace::selectors::{CheckedRule, CheckedSet};
 use crate::random::Random;
 
 /// The port that the rules ask for and every flow goes to, so that only addresses decide.
-const PORT: u16 = 443;
+pub(super) const PORT: u16 = 443;
 /// What follows the first four bytes of an IPv6 flow's addresses.
 const IPV6_REST: u128 = 0x1;
 
@@ -108,6 +108,16 @@ impl World {
             drawn.insert(whole(IpNetwork::new(Ipv6Addr::from(self.foreign6()).into(), length)?)?);
         }
         Ok(Selectors::new(drawn.into_iter().collect()))
+    }
+
+    /// `count` foreign hosts.
+    pub fn hosts(&mut self, count: usize) -> Vec<Ipv4Addr> {
+        (0..count).map(|_| Ipv4Addr::from(self.foreign.draw(&mut self.random))).collect()
+    }
+
+    /// A domestic host.
+    pub fn domestic_host(&mut self) -> Ipv4Addr {
+        Ipv4Addr::from(self.domestic.draw(&mut self.random))
     }
 
     /// Flows from foreign sources to domestic ends that `selectors` do not name.
@@ -205,6 +215,13 @@ impl Selectors {
             .collect();
         ranges.sort_unstable();
         Self { prefixes, ranges }
+    }
+
+    /// The same and one host more.
+    #[must_use]
+    pub fn with(&self, host: Ipv4Addr) -> Self {
+        let host = IpNetwork::from(IpAddr::from(host));
+        Self::new(self.prefixes.iter().copied().chain([host]).collect())
     }
 
     fn holds(&self, address: u128) -> bool {

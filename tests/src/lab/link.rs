@@ -32,11 +32,14 @@ pub(super) fn pair(number: u8, left: (&Host, &str), right: (&Host, &str)) -> Res
 /// comes up, so that its counters begin with the first frame that somebody sends on purpose.
 pub(super) fn silent_pair(number: u8, left: (&Host, &str), right: (&Host, &str)) -> Result<()> {
     join(number, left, right)?;
-    for (host, name) in [left, right] {
-        set(host, &format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
-        host.run("ip", ["link", "set", name, "arp", "off", "multicast", "off", "up"])?;
-    }
-    Ok(())
+    silence(left.0, left.1)?;
+    silence(right.0, right.1)
+}
+
+/// Brings an interface up that says nothing by itself.
+pub(crate) fn silence(host: &Host, name: &str) -> Result<()> {
+    set(host, &format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
+    host.run("ip", ["link", "set", name, "arp", "off", "multicast", "off", "up"]).map(drop)
 }
 
 fn join(number: u8, (left, left_name): (&Host, &str), (right, right_name): (&Host, &str)) -> Result<()> {
@@ -96,27 +99,36 @@ struct EthtoolValue {
 /// The request of linux/sockios.h that carries them.
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 
-/// ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO of linux/ethtool.h: segmentation and receive merging.
-const OFFLOADS: [u32; 3] = [0x1f, 0x24, 0x2c];
+/// ETHTOOL_SGRO of linux/ethtool.h: receive merging.
+const RECEIVE_MERGING: u32 = 0x2c;
+/// ETHTOOL_STSO, ETHTOOL_SGSO: segmentation; and receive merging.
+const OFFLOADS: [u32; 3] = [0x1f, 0x24, RECEIVE_MERGING];
 
 fn offloads_off(name: &str) -> Result<()> {
+    OFFLOADS.into_iter().try_for_each(|command| ethtool(name, command, false))
+}
+
+/// Merging of received segments by an interface of the calling thread's namespace.
+pub(crate) fn receive_merging(name: &str, on: bool) -> Result<()> {
+    ethtool(name, RECEIVE_MERGING, on)
+}
+
+fn ethtool(name: &str, command: u32, on: bool) -> Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").context("a socket for ethtool")?;
-    for command in OFFLOADS {
-        let mut value = EthtoolValue { command, data: 0 };
-        // SAFETY: an all-zero ifreq is valid; it is plain data.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        if name.len() >= request.ifr_name.len() {
-            bail!("{name}: an interface name has at most {} bytes", request.ifr_name.len() - 1);
-        }
-        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-            *to = from.cast_signed();
-        }
-        request.ifr_ifru.ifru_data = (&raw mut value).cast();
-        // SAFETY: `request` and `value` outlive the call and have the kernel's layout; the call reads both.
-        let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-        if result < 0 {
-            return Err(std::io::Error::last_os_error()).with_context(|| format!("offloads of {name}"));
-        }
+    let mut value = EthtoolValue { command, data: u32::from(on) };
+    // SAFETY: an all-zero ifreq is valid; it is plain data.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        bail!("{name}: an interface name has at most {} bytes", request.ifr_name.len() - 1);
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: `request` and `value` outlive the call and have the kernel's layout; the call reads both.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    if result < 0 {
+        return Err(std::io::Error::last_os_error()).with_context(|| format!("offloads of {name}"));
     }
     Ok(())
 }

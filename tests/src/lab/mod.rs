@@ -12,7 +12,7 @@
 //! this process, also when it is killed.
 
 mod host;
-mod link;
+pub(crate) mod link;
 mod process;
 pub mod traffic;
 

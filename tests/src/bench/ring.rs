@@ -1,0 +1,111 @@
+//! Records per second from the kernel on one CPU to the agent's ring reader on another, without loss.
+//!
+//! The producer is the whole way with a verdict of *selected* for every packet; the consumer is the agent's own, on its own
+//! timer. What is measured is how many records a second arrive, and that every one does.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use tap_common::abi::counter::Verdict;
+use tap_common::limits::RING_BYTES;
+use tap_userspace::limits::{DRAIN_INTERVAL, DRAIN_RECORDS_MAX};
+use tap_userspace::load::bench::{Bench, Program, Setup};
+use tap_userspace::path::ring::RingConsumer;
+
+use super::pooled::{of_slot_0, verify};
+use super::world::{self, End};
+use super::{Bencher, Case, Outcome, cpus, pin_to, round, unlimited};
+
+/// Records of one measurement.
+const RECORDS: u32 = 3_000_000;
+/// Sizes of rings that are tried beside the product's: what they lose is the reason for its size.
+const SMALLER_BYTES: [(u32, &str); 3] =
+    [(1 << 19, "lost_with_512_kib"), (1 << 20, "lost_with_1_mib"), (1 << 21, "lost_with_2_mib")];
+
+pub(super) fn records_per_second(bencher: &mut Bencher) -> Result<Outcome> {
+    let cpus = cpus()?;
+    let (Some(producer), Some(consumer)) = (cpus.first().copied(), cpus.last().copied()) else {
+        return Ok(Outcome::Absent("no CPU is allowed".to_owned()));
+    };
+    if producer == consumer {
+        return Ok(Outcome::Absent("this machine has one CPU".to_owned()));
+    }
+    let selectors = bencher.world.mixed(10_000)?;
+    let flows = bencher.world.inside(1_024, &selectors);
+    let tables = bencher.world.tables(&selectors, End::Either, 1_000_000)?;
+    let programs = &[Program::Pooled];
+    let (tables, flows, template) = (&tables, &flows, world::ipv4());
+    let mut bench = Bench::new(Setup { programs, tables, flows, template, cap_policy: unlimited()?, interface: 0 })?;
+    bench.renew_rings(RING_BYTES)?;
+    verify(&bench, Program::Pooled, Verdict::Selected, 1_024)?;
+    let records = bencher.repeat(RECORDS);
+    let mut lost_most = 0;
+    let [rate] = bencher.medians(|| {
+        let (rate, lost) = transfer(&mut bench, RING_BYTES, records, producer, consumer)?;
+        lost_most = lost_most.max(lost);
+        Ok([rate])
+    })?;
+    let mut case = Case::new(1e9 / rate, 1e9 / rate, "–");
+    (case.ratio, case.reference_ns) = (None, None);
+    case.further.insert("records_per_second", rate.round());
+    #[allow(clippy::cast_precision_loss, reason = "counts of a few million")]
+    let percent = |lost: u64| round(lost as f64 * 100.0 / f64::from(records), 1_000.0);
+    case.further.insert("lost_percent_most", percent(lost_most));
+    for (bytes, name) in SMALLER_BYTES {
+        case.further.insert(name, percent(transfer(&mut bench, bytes, records, producer, consumer)?.1));
+    }
+    Ok(Outcome::Measured(case))
+}
+
+/// Makes `records` records on one CPU and reads them on the other; records per second, and how many were lost.
+fn transfer(bench: &mut Bench, bytes: u32, records: u32, producer: usize, consumer: usize) -> Result<(f64, u64)> {
+    let ring = bench.renew_rings(bytes)?.into_iter().nth(producer).context("every CPU has a ring")?;
+    let mut ring = RingConsumer::new(ring, usize::try_from(bytes)?)?;
+    let bench = &*bench;
+    let (start, ended) = (Barrier::new(2), AtomicBool::new(false));
+    let (_, lost_before) = of_slot_0(bench, Verdict::Selected)?;
+    let (took, read) = std::thread::scope(|scope| -> Result<_> {
+        let reader = scope.spawn(|| -> Result<u64> {
+            let pinned = pin_to(consumer);
+            let (mut batch, mut read) = (Vec::with_capacity(DRAIN_RECORDS_MAX), 0);
+            start.wait();
+            pinned?;
+            loop {
+                let last = ended.load(Ordering::Acquire);
+                loop {
+                    let taken = ring.drain(&mut batch, DRAIN_RECORDS_MAX);
+                    ring.release();
+                    batch.clear();
+                    read += taken as u64;
+                    if taken < DRAIN_RECORDS_MAX {
+                        break;
+                    }
+                }
+                if last {
+                    return Ok(read);
+                }
+                std::thread::sleep(DRAIN_INTERVAL);
+            }
+        });
+        let writer = scope.spawn(|| -> Result<f64> {
+            let pinned = pin_to(producer);
+            start.wait();
+            pinned?;
+            let begin = Instant::now();
+            let ran = bench.run(Program::Pooled, records);
+            let took = begin.elapsed().as_secs_f64();
+            ended.store(true, Ordering::Release);
+            ran?;
+            Ok(took)
+        });
+        let took = writer.join().ok().context("the producing thread panicked")??;
+        Ok((took, reader.join().ok().context("the reading thread panicked")??))
+    })?;
+    let (_, lost) = of_slot_0(bench, Verdict::Selected)?;
+    let lost = lost - lost_before;
+    ensure!(read + lost == u64::from(records), "{records} records were made, {read} were read and {lost} lost");
+    #[allow(clippy::cast_precision_loss, reason = "a count of a few million")]
+    Ok((read as f64 / took, lost))
+}
