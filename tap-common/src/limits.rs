@@ -68,8 +68,10 @@ pub const IP_LENGTHS: usize = 65_576;
 
 /// CPUs for which rings are made.
 pub const CPUS_MAX: usize = 128;
-/// Bytes of one CPU's ring: 8,192 records of 120 + 8 bytes, 1.2 ms at one CPU's highest measured rate (145 ns each).
-pub const RING_BYTES: u32 = 1 << 20;
+/// Bytes of one CPU's ring: 32,768 records of 120 + 8 bytes, three drain intervals (1 ms) at 10 million records a second.
+/// With 1 MiB a reader on a timer of 1 ms loses records at that rate whenever it comes late (`ring_records_per_second` of
+/// the benchmark shows the loss by size); larger rings would add up to more than 512 MiB on 128 CPUs.
+pub const RING_BYTES: u32 = 4 << 20;
 
 const _: () = assert!(RULE_WORDS * 64 == RULES_MAX);
 const _: () = assert!(RING_BYTES.is_power_of_two());

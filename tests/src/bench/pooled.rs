@@ -16,7 +16,10 @@ const REPEAT: u32 = 1 << 21;
 /// The same over a million flows: each of them twice.
 const REPEAT_MILLION: u32 = 1 << 21;
 /// Runs of a measurement that makes records: what one empty ring takes, less a reserve.
-const REPEAT_RECORDS: u32 = RING_BYTES / (Record::BYTES as u32 + 8) / 16 * 15;
+const REPEAT_RECORDS: u32 = RING_BYTES / RECORD_BYTES_MAX / 16 * 15;
+/// What a record takes in a ring, at most.
+const RECORD_BYTES_MAX: u32 = 128;
+const _: () = assert!(Record::BYTES + 8 <= RECORD_BYTES_MAX as usize);
 /// A sample as measures have them: one flow of a thousand.
 const SMALL_SAMPLE_PPM: u32 = 1_000;
 const ALL_PPM: u32 = 1_000_000;
