@@ -62,6 +62,7 @@ pub(super) fn swap(bencher: &mut Bencher) -> Result<Outcome> {
             attach: Attach::Native,
             cap_policy: unlimited()?,
             log_reasons: false,
+            transport: None,
         })?;
         tap.swap(&start, 1)?;
         tap.set_lease(0, Lease { not_before_ns: 0, deadline_ns: u64::MAX })?;

@@ -115,6 +115,7 @@ impl Line {
                 attach: Attach::Native,
                 cap_policy: unlimited()?,
                 log_reasons: false,
+                transport: None,
             })?;
             tap.swap(&tables, 1)?;
             tap.set_lease(0, Lease { not_before_ns: 0, deadline_ns: u64::MAX })?;
