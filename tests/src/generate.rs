@@ -50,7 +50,7 @@ pub fn honest_frame(random: &mut Random) -> (Vec<u8>, usize) {
 }
 
 /// Flips a bit of the first hundred bytes, where the headers are.
-fn flip_bit(random: &mut Random, bytes: &mut [u8]) {
+pub(crate) fn flip_bit(random: &mut Random, bytes: &mut [u8]) {
     let place = random.index(0..bytes.len().min(100));
     let bit = 1 << random.below(0..8);
     if let Some(byte) = bytes.get_mut(place) {

@@ -6,6 +6,7 @@ pub mod generate;
 pub mod gwtap;
 pub mod kernel;
 pub mod lab;
+pub mod mirrored;
 pub mod need;
 pub mod oracle;
 pub mod packet;

@@ -9,6 +9,7 @@
 use anyhow::{Context as _, bail};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::IpAddr;
@@ -55,7 +56,7 @@ pub struct RuleFile {
     /// Packets it selects, by capture; in the captures not named, none.
     pub selects: BTreeMap<String, usize>,
     /// The selector set, as `gwtap` reads it.
-    pub set: serde_json::Value,
+    pub set: Value,
 }
 
 /// A rule as the oracle reads it from the selector set's JSON.
@@ -83,9 +84,23 @@ struct Condition {
 /// # Errors
 /// When tshark cannot be run or says something that is not understood.
 pub fn dissect(tshark: &Path, capture: &Path) -> anyhow::Result<Vec<Option<Fields>>> {
+    dissect_behind(tshark, capture, None)
+}
+
+/// As [`dissect`], but of the frame inside a transport that tshark calls `outer` (`erspan`, `gre`, `vxlan`): what stands
+/// before it is passed over, and a packet without it has no fields.
+///
+/// # Errors
+/// As [`dissect`].
+pub fn dissect_behind(
+    tshark: &Path,
+    capture: &Path,
+    outer: Option<&'static str>,
+) -> anyhow::Result<Vec<Option<Fields>>> {
+    let fresh = || Elements { outer, ..Elements::default() };
     let mut child = Command::new(tshark)
         .args(["-n", "-T", "pdml", "-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE"])
-        .args(["-J", "ip ipv6 ah tcp udp udplite sctp dccp", "-r"])
+        .args(["-J", "ip ipv6 ah tcp udp udplite sctp dccp gre erspan vxlan", "-r"])
         .arg(capture)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -93,12 +108,12 @@ pub fn dissect(tshark: &Path, capture: &Path) -> anyhow::Result<Vec<Option<Field
         .context("tshark")?;
     let output = child.stdout.take().context("tshark has no output")?;
     let mut packets = Vec::new();
-    let mut packet = Elements::default();
+    let mut packet = fresh();
     for line in BufReader::new(output).lines() {
         let line = line?;
         let line = line.trim_start();
         if line.starts_with("<packet>") {
-            packet = Elements::default();
+            packet = fresh();
         } else if line.starts_with("</packet>") {
             packets.push(packet.fields().with_context(|| format!("packet {}", packets.len() + 1))?);
         } else if let Some(name) = line.strip_prefix("<proto ").and_then(|rest| attribute(rest, "name")) {
@@ -123,6 +138,8 @@ fn attribute<'a>(element: &'a str, name: &str) -> Option<&'a str> {
 /// The dissection tree of one packet, in order, cut down to the outermost IP header and the transport behind it.
 #[derive(Default)]
 struct Elements {
+    /// The transport that has not come yet.
+    outer: Option<&'static str>,
     ip: Option<&'static str>,
     transport: Option<String>,
     /// Another IP header or transport began: what follows is inside.
@@ -133,6 +150,10 @@ struct Elements {
 
 impl Elements {
     fn protocol(&mut self, name: &str) {
+        if self.outer.is_some() {
+            self.outer = self.outer.filter(|outer| *outer != name);
+            return;
+        }
         match (name, self.ip) {
             ("ip", None) => self.ip = Some("ip"),
             ("ipv6", None) => self.ip = Some("ipv6"),
@@ -248,6 +269,22 @@ fn number(text: &str) -> Option<u32> {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
+}
+
+/// Whether a line tells what the oracle tells: each field's value, or its absence.
+#[must_use]
+pub fn agree(line: &Value, fields: Option<&Fields>) -> bool {
+    let Some(fields) = fields else { return line.get("source").is_none() };
+    let same = |key: &str, expected: Value| line.get(key).cloned().unwrap_or(Value::Null) == expected;
+    same("ip_version", fields.ip_version.into())
+        && same("source", fields.source.to_string().into())
+        && same("destination", fields.destination.to_string().into())
+        && same("protocol", fields.protocol.into())
+        && same("source_port", fields.source_port.into())
+        && same("destination_port", fields.destination_port.into())
+        && same("tcp_flags", fields.tcp_flags.into())
+        && same("ip_length", fields.ip_length.into())
+        && same("fragment", fields.fragment.into())
 }
 
 impl RuleFile {

@@ -221,6 +221,23 @@ pub fn build(layers: &[Layer]) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The header of `layer` in front of `next` and `behind` bytes.
+/// A capture file of `frames` (classic pcap, microseconds, Ethernet), one a microsecond.
+#[must_use]
+pub fn capture<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 262_144, 1] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    for (number, frame) in (0_u32..).zip(frames) {
+        let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        for word in [1_800_000_000, number, length, length] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.extend_from_slice(frame);
+    }
+    out
+}
+
 fn header(layer: &Layer, next: Option<&Layer>, behind: usize) -> anyhow::Result<Vec<u8>> {
     let bytes = match layer {
         Layer::Ethernet { ether_type } => {

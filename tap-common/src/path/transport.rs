@@ -230,3 +230,6 @@ fn is_wanted(transport: &MirrorTransport, key: u64) -> bool {
 
 // Ethernet and tags; IPv4 with all its options (IPv6 with an option header is shorter); GRE; ERSPAN type III.
 const _: () = assert!(14 + 4 * VLAN_TAGS_MAX as u32 + 60 + 16 + 20 <= TRANSPORT_BYTES_MAX);
+
+#[cfg(test)]
+mod tests;

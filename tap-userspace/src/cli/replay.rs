@@ -1,6 +1,7 @@
 //! `gwtap replay`: what would become of the packets of a capture file, and by which rules.
 
 use super::Refused;
+use crate::config::transport::Transport;
 use crate::laboratory::capture::Capture;
 use crate::laboratory::cpu::stay_on_this_cpu;
 use crate::laboratory::replay::{ReplayError, Show, replay};
@@ -36,6 +37,8 @@ const SAMPLING_SEED: u64 = 0;
       --domestic 192.0.2.0/24 --domestic 2001:db8::/32 --rest foreign --selected
   gwtap replay traffic.pcap --selectors set.json --order draft.toml --rest foreign \\
       --now 2027-12-01T00:00:00Z --host
+  gwtap replay erspan.pcap --selectors set.json --basis foreign-to-domestic --rest foreign \\
+      --transport erspan,local=192.0.2.10,key=5
 
 The clock follows the capture, so packets before or after the order's time have the verdict
 no_lease; --now holds the clock. A basis alone says nothing of sampling and capacity: both stages
@@ -84,6 +87,9 @@ pub struct Args {
     /// Let the country table list the documentation prefixes, as demo and tests do
     #[arg(long, requires = "country_table")]
     documentation_prefixes: bool,
+    /// Mirror transport to remove: erspan, gre-teb or vxlan, then the keys of [mirror.transport] in gwtap.toml
+    #[arg(long, value_name = "KIND,local=ADDRESS[,port=N][,key=N]")]
+    transport: Option<Transport>,
     /// Hold the clock at this time (RFC 3339, or seconds since 1970)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     now: Option<Timestamp>,
@@ -190,11 +196,14 @@ fn setup(args: &Args, order: Option<&Order>, country: CountryTable) -> anyhow::R
 
 /// The order's time, sampling and capacity; with a basis alone, always live and neither sampled nor capped.
 fn laboratory_config(args: &Args, order: Option<&Order>) -> anyhow::Result<LaboratoryConfig> {
-    let Some(order) = order else { return Ok(LaboratoryConfig::default()) };
+    let transport = args.transport.as_ref().map(Transport::constants).transpose();
+    let transport = transport.map_err(|(key, reason)| anyhow::anyhow!("--transport: {key}: {reason}"))?;
+    let base = LaboratoryConfig { transport, ..LaboratoryConfig::default() };
+    let Some(order) = order else { return Ok(base) };
     let (facility, measure) = (&order.facility, &order.measure);
     let lease = Lease { not_before_ns: unix_ns(measure.not_before), deadline_ns: unix_ns(measure.not_after) };
     let cap_policy = cap_policy(facility.capacity_bits_per_second, facility.share_ppm)?;
-    Ok(LaboratoryConfig { sampling: !args.no_sampling, cap: !args.no_cap, cap_policy, lease, transport: None })
+    Ok(LaboratoryConfig { sampling: !args.no_sampling, cap: !args.no_cap, cap_policy, lease, ..base })
 }
 
 /// Nanoseconds since 1970; a time before is 1970, one after 2554 is the last that there is.

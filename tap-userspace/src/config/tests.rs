@@ -17,7 +17,9 @@ fn the_example_is_a_configuration_and_its_comments_are_the_defaults() {
     let uncommented: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.contains(" = ") && !rest.starts_with(char::is_uppercase) => format!("{rest}\n"),
+            Some(rest) if rest.contains(" = ") && !rest.starts_with([' ']) && !rest.starts_with(char::is_uppercase) => {
+                format!("{rest}\n")
+            }
             _ => format!("{line}\n"),
         })
         .collect();
@@ -25,6 +27,35 @@ fn the_example_is_a_configuration_and_its_comments_are_the_defaults() {
     assert_eq!(format!("{plain:?}"), format!("{spelt_out:?}"));
     for key in ["bytes_max", "listen", "socket", "pin_directory", "template", "acknowledgement", "attach", "mode"] {
         assert!(uncommented.contains(&format!("\n{key} = ")), "{key} is not shown in the example");
+    }
+}
+
+/// The example with its optional section taken out of its comment.
+fn with_transport() -> String {
+    let (section, rest): (Vec<&str>, Vec<&str>) = EXAMPLE.lines().partition(|line| line.starts_with("#   "));
+    assert_eq!(section.first(), Some(&"#   [mirror.transport]"));
+    let section: Vec<&str> = section.iter().map(|line| line.trim_start_matches("#   ")).collect();
+    [rest, section].concat().join("\n")
+}
+
+#[test]
+fn a_mirror_transport_is_read_and_refused_by_key() {
+    assert!(parse(EXAMPLE).unwrap().mirror.transport.is_none());
+    let text = with_transport();
+    let read = parse(&text).unwrap().mirror.transport.unwrap();
+    assert_eq!(read.to_string(), "vxlan,local=192.0.2.10,port=4789,key=5");
+    for (from, to, message) in [
+        ("port = 4789", "port = 0", "mirror.transport.port: 0 is no UDP port"),
+        ("kind = \"vxlan\"", "kind = \"erspan\"", "mirror.transport.port: is for vxlan alone"),
+        ("key = 5", "key = 16777216", "mirror.transport.key: 16777216 is over 16777215"),
+        ("local = [\"192.0.2.10\"]", "local = []", "mirror.transport.local: is empty"),
+        ("# mode = \"mirror\"", "mode = \"inline\"", "mirror.transport: is for a port that receives copies"),
+        ("kind = \"vxlan\"", "kind = \"geneve\"", "unknown variant `geneve`"),
+        ("key = 5", "session = 5", "unknown field `session`"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let refused = parse(&text.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(refused.contains(message), "{to}: {refused}");
     }
 }
 

@@ -43,7 +43,9 @@ pub enum TransportKind {
 }
 
 impl TransportKind {
-    fn name(self) -> &'static str {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Erspan => "erspan",
             Self::GreTeb => "gre-teb",

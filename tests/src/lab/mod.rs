@@ -15,6 +15,7 @@ mod host;
 pub(crate) mod link;
 mod process;
 pub mod traffic;
+mod tunnel;
 
 use std::net::Ipv4Addr;
 
@@ -22,6 +23,7 @@ use anyhow::Result;
 
 pub use host::Host;
 pub use process::{Process, wait_until};
+pub use tunnel::TunnelLab;
 
 use traffic::{End, Rate, Replay};
 

@@ -9,22 +9,13 @@ const SEGMENT_BYTES: usize = 1_400;
 
 /// Writes `session` as a capture of one direction of a TCP connection.
 pub(crate) fn write(path: &Path, session: &[u8]) {
-    // Classic pcap, microseconds, Ethernet.
-    let mut out = Vec::new();
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1] {
-        out.extend_from_slice(&word.to_le_bytes());
-    }
     let mut sequence = 1u32;
-    for (number, payload) in (0u32..).zip(session.chunks(SEGMENT_BYTES)) {
-        let frame = frame(sequence, payload);
-        let length = u32::try_from(frame.len()).unwrap();
-        for word in [1_800_000_000, number, length, length] {
-            out.extend_from_slice(&word.to_le_bytes());
-        }
-        out.extend_from_slice(&frame);
+    let mut frames = Vec::new();
+    for payload in session.chunks(SEGMENT_BYTES) {
+        frames.push(frame(sequence, payload));
         sequence += u32::try_from(payload.len()).unwrap();
     }
-    std::fs::write(path, out).unwrap();
+    std::fs::write(path, tap_tests::packet::capture(frames.iter().map(Vec::as_slice))).unwrap();
 }
 
 fn frame(sequence: u32, payload: &[u8]) -> Vec<u8> {
