@@ -21,6 +21,12 @@ use tap_userspace::load::bench::{Bench, Program};
 use tap_userspace::load::cap_policy;
 use world::World;
 
+/// Repeats, flows and selectors of a run that only shows that everything works.
+const FEW: u32 = 4_096;
+
+/// Of so many lines of the country table such a run takes one.
+const QUICK_STEP: usize = 16;
+
 /// What is measured, and how often.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -125,8 +131,13 @@ pub fn run(options: &Options) -> Result<Report> {
             bail!("no case {name}; there are:\n  {}", known.join("\n  "));
         }
     }
-    let mut bencher =
-        Bencher { rounds: options.rounds, quick: options.quick, world: World::read()?, floor_ns: None, base_ns: None };
+    let mut bencher = Bencher {
+        rounds: options.rounds,
+        quick: options.quick,
+        world: World::read(if options.quick { QUICK_STEP } else { 1 })?,
+        floor_ns: None,
+        base_ns: None,
+    };
     let (mut cases, mut not_measured, mut failed) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (name, measure) in CASES {
         if !options.cases.is_empty() && !options.cases.iter().any(|chosen| chosen == name) {
@@ -146,7 +157,12 @@ pub fn run(options: &Options) -> Result<Report> {
 impl Bencher {
     /// `full` repeats, or few.
     fn repeat(&self, full: u32) -> u32 {
-        if self.quick { full.min(4_096) } else { full }
+        if self.quick { full.min(FEW) } else { full }
+    }
+
+    /// `full` flows or selectors, or few.
+    fn count(&self, full: usize) -> usize {
+        if self.quick { full.min(FEW as usize) } else { full }
     }
 
     /// Medians of what `measure` gives in each round. One round more than counts: caches and the processor's frequency

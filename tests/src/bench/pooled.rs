@@ -45,8 +45,8 @@ fn not_selected(bencher: &mut Bencher, flows: usize, end: End) -> Result<Outcome
 }
 
 pub(super) fn not_selected_1m(bencher: &mut Bencher) -> Result<Outcome> {
-    let selectors = bencher.world.addresses(1_000_000);
-    let flows = bencher.world.elsewhere(1 << 20, &selectors);
+    let selectors = bencher.world.addresses(bencher.count(1_000_000));
+    let flows = bencher.world.elsewhere(bencher.count(1 << 20), &selectors);
     let tables = bencher.world.tables(&selectors, End::Either, ALL_PPM)?;
     let bench = load(&tables, &flows, world::ipv4())?;
     beside_base(bencher, bench, Verdict::NotMatched, REPEAT_MILLION)

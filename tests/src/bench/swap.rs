@@ -23,8 +23,6 @@ use crate::lab::traffic::FrameSender;
 
 /// Selectors of the set.
 const SELECTORS: usize = 1_000_000;
-/// The same for a run that only shows that it works.
-const SELECTORS_QUICK: usize = 1_000;
 /// Between two frames.
 const INTERVAL: Duration = Duration::from_micros(50);
 /// Traffic before the first swap, for comparison, and after each.
@@ -39,7 +37,7 @@ pub(super) fn swap(bencher: &mut Bencher) -> Result<Outcome> {
         return Ok(Outcome::Absent("this machine has one CPU: traffic and swap would wait for each other".to_owned()));
     }
     let few = bencher.world.mixed(10_000)?;
-    let million = bencher.world.addresses(if bencher.quick { SELECTORS_QUICK } else { SELECTORS });
+    let million = bencher.world.addresses(bencher.count(SELECTORS));
     // One source that both sets name.
     let source = bencher.world.hosts(1).first().copied().context("a host was drawn")?;
     let (few, million) = (few.with(source), million.with(source));

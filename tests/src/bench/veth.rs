@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use tap_common::abi::counter::Verdict;
 use tap_common::abi::policy::Lease;
 use tap_userspace::load::bench::{Bench, Flow, Program, Setup};
 use tap_userspace::load::{Attach, Tables, Tap, TapConfig};
@@ -22,6 +23,8 @@ use crate::need;
 const FRAMES: u32 = 1 << 20;
 /// Flows of the pool.
 const FLOWS: usize = 65_536;
+/// Runs until one has lost nothing.
+const ATTEMPTS: u32 = 3;
 /// Hosts that tcpdump's filter names.
 const TCPDUMP_HOSTS: usize = 1_000;
 /// How long a program may take to begin.
@@ -136,13 +139,12 @@ impl Line {
         let ours = self.bench(&[Program::Generate], OURS_OUT)?;
         let other = self.bench(&[Program::Generate], OTHER_OUT)?;
         let frames = bencher.repeat(FRAMES);
-        let before = self.host.enter(|| self.tap.counters())??;
+        let before = self.not_matched()?;
         let [mine, theirs] =
             bencher.medians(|| Ok([self.rate(&ours, OURS, frames)?, self.rate(&other, OTHER, frames)?]))?;
-        let after = self.host.enter(|| self.tap.counters())??;
-        let (sent, judged) =
-            (u64::from(frames) * u64::from(bencher.rounds + 1), after.observed_packets - before.observed_packets);
-        ensure!(judged == sent, "{judged} of {sent} packets were judged");
+        let judged = self.not_matched()? - before;
+        let sent = u64::from(frames) * u64::from(bencher.rounds + 1);
+        ensure!(judged >= sent, "{judged} of {sent} packets were looked up and not selected");
         let mut case = Case::new(1e9 / mine, 1e9 / theirs, name);
         case.ratio = Some(round(mine / theirs, 1_000.0));
         case.further.insert("packets_per_second", mine.round());
@@ -150,8 +152,28 @@ impl Line {
         Ok(case)
     }
 
-    /// Sends `frames` frames; gives how many a second arrived at `interface`.
+    fn not_matched(&self) -> Result<u64> {
+        let counters = self.host.enter(|| self.tap.counters())??;
+        let verdicts = counters.measures.first().map(|measure| measure.verdicts);
+        verdicts.and_then(|verdicts| verdicts.get(Verdict::NotMatched as usize).copied()).context("slot 0 counts")
+    }
+
+    /// Packets per second that arrive at `interface`, none lost: a run that the kernel's own thread for soft interrupts took
+    /// part in may lose some, and is made again.
     fn rate(&self, generator: &Bench, interface: &str, frames: u32) -> Result<f64> {
+        let mut arrived = 0;
+        for _ in 0..ATTEMPTS {
+            let rate;
+            (arrived, rate) = self.send(generator, interface, frames)?;
+            if arrived == u64::from(frames) {
+                return Ok(rate);
+            }
+        }
+        bail!("{interface} received {arrived} of {frames} frames, the last of {ATTEMPTS} times")
+    }
+
+    /// Sends `frames` frames; how many arrived at `interface`, and how many were sent a second.
+    fn send(&self, generator: &Bench, interface: &str, frames: u32) -> Result<(u64, f64)> {
         let file = format!("/sys/class/net/{interface}/statistics/rx_packets");
         let (arrived, took) = self.host.enter(|| -> Result<(u64, Duration)> {
             pin_to_last_cpu()?;
@@ -164,9 +186,6 @@ impl Line {
             let took = begin.elapsed();
             Ok((received()? - before, took))
         })??;
-        if arrived != u64::from(frames) {
-            bail!("{interface} received {arrived} of {frames} frames");
-        }
-        Ok(f64::from(frames) / took.as_secs_f64())
+        Ok((arrived, f64::from(frames) / took.as_secs_f64()))
     }
 }
