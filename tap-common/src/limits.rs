@@ -4,7 +4,7 @@
 pub const RULES_MAX: usize = 256;
 /// Words of a rule mask (`[u64; 4]`).
 pub const RULE_WORDS: usize = 4;
-/// Measures that may be live beside each other on one facility; ABI 1 holds the slots, slot 0 is used.
+/// Measures that may be live beside each other on one facility: their slots are bits of one byte.
 pub const MEASURES_MAX: usize = 8;
 
 /// VLAN tags that are walked: customer, service and one carrier tag (IEEE 802.1ad allows no more in practice).
@@ -62,6 +62,28 @@ pub const CONDITIONS_MIN: u8 = 2;
 pub const CONDITIONS_APPROVED_MIN: u8 = 1;
 /// Kinds of condition: address, port, protocol, TCP flags, length, fragment, payload.
 pub const CONDITION_KINDS: usize = 7;
+
+/// Payload signatures a generation may hold; each that still matters costs a packet two nanoseconds or more.
+pub const SIGNATURES_MAX: usize = 64;
+/// Bytes of a payload signature: four machine words. Longer ones would come near to content (Art. 2(8)).
+pub const SIGNATURE_BYTES_MAX: usize = 32;
+/// Furthest first byte of a signature from the payload's beginning; it keeps every signature within [`HEADER_BYTES_MAX`]
+/// behind usual headers, and commands stand at the beginning of what they command.
+pub const SIGNATURE_OFFSET_MAX: u32 = 1_024;
+
+/// Classes whose masks the program reaches without a look-up; sets with more keep the rest in a map.
+pub const CLASSES_NEAR: usize = 256;
+/// Full-length addresses from which on they are kept in hashed tables instead of tries: a scattered address takes two
+/// nodes (2 KiB) of a trie, and 4,096 of them 8 MiB.
+pub const EXACT_MIN: usize = 4_096;
+/// Bits of the prefilter for each full-length address: 6 per cent of foreign addresses pass, and a million take 2 MiB,
+/// which a processor's cache holds; four times as many bits were slower for that reason.
+pub const PREFILTER_BITS_PER_ADDRESS: usize = 16;
+
+/// A frame whose first buffer is shorter than this and holds all of its IP packet has no second buffer: drivers begin one
+/// when the first is full (1.5 KiB or more), or behind the headers when they split them off, and then the IP packet goes on
+/// there. Asking the kernel for the length costs 4 ns, a tenth of the way.
+pub const FIRST_BUFFER_CERTAIN_BYTES: u32 = 1_024;
 
 /// IP lengths there are: an IPv6 packet's payload length goes to 65,535, and its header has 40 bytes.
 pub const IP_LENGTHS: usize = 65_576;

@@ -18,9 +18,27 @@ static CAP: u32 = 1;
 /// 1: the reason of every malformed or unsupported packet is logged, as a code and nothing else.
 #[unsafe(no_mangle)]
 static LOG_REASONS: u32 = 0;
+/// Measure slots in use, from 0 on.
+#[unsafe(no_mangle)]
+static MEASURES: u32 = 8;
 /// Bit set of the dimensions that the generation's rules use.
 #[unsafe(no_mangle)]
-static DIMENSIONS: u32 = 63;
+static DIMENSIONS: u32 = 2_047;
+/// Payload signatures in use.
+#[unsafe(no_mangle)]
+static SIGNATURES: u32 = 64;
+/// Buckets of the hashed table of IPv4 addresses; 0: there is none.
+#[unsafe(no_mangle)]
+static EXACT4_BUCKETS: u32 = 0;
+/// Buckets of the hashed table of IPv6 addresses; 0: there is none.
+#[unsafe(no_mangle)]
+static EXACT6_BUCKETS: u32 = 0;
+/// Words of the IPv4 table's prefilter.
+#[unsafe(no_mangle)]
+static PREFILTER4_WORDS: u32 = 1;
+/// Words of the IPv6 table's prefilter.
+#[unsafe(no_mangle)]
+static PREFILTER6_WORDS: u32 = 1;
 /// Words of the rule masks in use.
 #[unsafe(no_mangle)]
 static RULE_WORDS: u32 = 4;
@@ -76,6 +94,36 @@ pub fn is_cap_on() -> bool {
 #[inline(always)]
 pub fn is_logging_reasons() -> bool {
     load_time!(LOG_REASONS) != 0
+}
+
+#[inline(always)]
+pub fn measures() -> u32 {
+    load_time!(MEASURES)
+}
+
+#[inline(always)]
+pub fn signatures() -> u32 {
+    load_time!(SIGNATURES)
+}
+
+#[inline(always)]
+pub fn exact4_buckets() -> u32 {
+    load_time!(EXACT4_BUCKETS)
+}
+
+#[inline(always)]
+pub fn exact6_buckets() -> u32 {
+    load_time!(EXACT6_BUCKETS)
+}
+
+#[inline(always)]
+pub fn prefilter4_words() -> u32 {
+    load_time!(PREFILTER4_WORDS)
+}
+
+#[inline(always)]
+pub fn prefilter6_words() -> u32 {
+    load_time!(PREFILTER6_WORDS)
 }
 
 #[inline(always)]

@@ -8,26 +8,42 @@ use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_reserve, bpf_ringbuf_submit};
 use tap_common::abi::cpu::CpuState;
 use tap_common::abi::record::{KIND_RECORD, Record};
-use tap_common::path::SLOT;
+use tap_common::limits::MEASURES_MAX;
 use tap_common::path::verdict::Decision;
 
-/// Writes the record of a selected packet.
+/// Writes a record for each measure that selects the packet.
 #[inline(always)]
-pub fn record(cpu: *mut CpuState, decision: &Decision) {
-    // SAFETY: this CPU's own element, and a helper without arguments.
-    let (sequence, number) = unsafe {
-        let sequence = (*cpu).sequence;
-        (*cpu).sequence = sequence + 1;
-        (sequence, bpf_get_smp_processor_id() as u32)
-    };
-    if !write(number, sequence, decision) {
-        // SAFETY: this CPU's own element.
-        unsafe { (*cpu).counters.measures[SLOT as usize].ring_lost += 1 };
+pub fn records(cpu: *mut CpuState, decision: &Decision) {
+    // SAFETY: a helper without arguments.
+    let number = unsafe { bpf_get_smp_processor_id() as u32 };
+    let mut slot = 0;
+    while slot < MEASURES_MAX as u32 && slot < constant::measures() {
+        if decision.selected & (1 << slot) != 0 {
+            record(cpu, number, slot, decision);
+        }
+        slot += 1;
     }
 }
 
 #[inline(always)]
-fn write(cpu: u32, sequence: u64, decision: &Decision) -> bool {
+fn record(cpu: *mut CpuState, number: u32, slot: u32, decision: &Decision) {
+    // SAFETY: this CPU's own element.
+    let sequence = unsafe {
+        let sequence = (*cpu).sequence;
+        (*cpu).sequence = sequence + 1;
+        sequence
+    };
+    if !write(number, sequence, slot, decision)
+        // SAFETY: as above.
+        && let Some(measure) = unsafe { (*cpu).counters.measures.get_mut(slot as usize) }
+    {
+        measure.ring_lost += 1;
+    }
+}
+
+#[inline(always)]
+fn write(cpu: u32, sequence: u64, slot: u32, decision: &Decision) -> bool {
+    let Some(measure) = maps::tables().policy.measures.get(slot as usize) else { return false };
     let Some(ring) = maps::RINGS.get(cpu) else { return false };
     let ring = core::ptr::from_ref(ring).cast_mut().cast();
     // SAFETY: the inner map is a ring buffer; the reservation is submitted on every path below.
@@ -46,10 +62,10 @@ fn write(cpu: u32, sequence: u64, decision: &Decision) -> bool {
         (*entry).generation = constant::generation();
         // Volatile: the compiler would make it a call of a loop over bytes.
         let rules = (&raw mut (*entry).rules).cast::<u64>();
-        core::ptr::write_volatile(rules, decision.rules[0]);
-        core::ptr::write_volatile(rules.add(1), decision.rules[1]);
-        core::ptr::write_volatile(rules.add(2), decision.rules[2]);
-        core::ptr::write_volatile(rules.add(3), decision.rules[3]);
+        core::ptr::write_volatile(rules, decision.rules[0] & measure.rules[0]);
+        core::ptr::write_volatile(rules.add(1), decision.rules[1] & measure.rules[1]);
+        core::ptr::write_volatile(rules.add(2), decision.rules[2] & measure.rules[2]);
+        core::ptr::write_volatile(rules.add(3), decision.rules[3] & measure.rules[3]);
         let ends = entry.cast::<u8>().add(core::mem::offset_of!(Record, source)).cast::<u64>();
         *ends = headers.source[0].to_be();
         *ends.add(1) = headers.source[1].to_be();
@@ -64,7 +80,7 @@ fn write(cpu: u32, sequence: u64, decision: &Decision) -> bool {
         (*entry).line_bytes = decision.line_bytes;
         (*entry).ip_length = headers.ip_length;
         (*entry).fragment = headers.fragment;
-        (*entry).measure = SLOT as u8;
+        (*entry).measure = slot as u8;
         (*entry).flags = headers.flags;
         (*entry).reserved = 0;
         bpf_ringbuf_submit(entry.cast(), u64::from(BPF_RB_NO_WAKEUP));

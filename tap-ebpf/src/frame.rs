@@ -1,15 +1,18 @@
 //! Frame over XDP's buffer: the kernel's side of [`tap_common::path::frame::Frame`].
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use tap_common::limits::{HEADER_BYTES_MAX, TRANSPORT_BYTES_MAX};
 use tap_common::path::frame::Frame;
 
-/// The linear part of a frame, and the length of the whole.
+/// The first buffer of a frame.
 pub struct XdpFrame {
+    context: *mut xdp_md,
     data: usize,
     data_end: usize,
-    length: u32,
+    /// Bytes of a mirror transport that were taken off.
+    removed: u32,
 }
 
 impl XdpFrame {
@@ -19,30 +22,71 @@ impl XdpFrame {
         // and the verifier loses sight of them.
         unsafe {
             Self {
+                context: ctx.ctx,
                 data: core::ptr::read_volatile(&raw const (*ctx.ctx).data) as usize,
                 data_end: core::ptr::read_volatile(&raw const (*ctx.ctx).data_end) as usize,
-                // Linux 5.18; counts the later buffers too, unlike `data_end - data`.
-                length: bpf_xdp_get_buff_len(ctx.ctx) as u32,
+                removed: 0,
             }
         }
     }
+
+    /// The address of `bytes` bytes at `offset`, if they are there.
+    #[inline(always)]
+    fn at(&self, offset: u32, bytes: u32) -> Option<usize> {
+        if offset > HEADER_BYTES_MAX - bytes {
+            return None;
+        }
+        let start = self.data + offset as usize;
+        if barrier(start + bytes as usize) > self.data_end {
+            return None;
+        }
+        Some(start)
+    }
+}
+
+/// Reads a big-endian number inside a range that [`XdpFrame::at`] has checked.
+macro_rules! read {
+    ($number:ty, $at:expr) => {
+        // SAFETY: the bytes were just compared with the buffer's end, as the verifier demands; the target allows misaligned
+        // access.
+        <$number>::from_be(unsafe { core::ptr::read_unaligned(($at) as *const $number) })
+    };
 }
 
 impl Frame for XdpFrame {
     #[inline(always)]
     fn length(&self) -> u32 {
-        self.length
+        // SAFETY: the context is the kernel's. Linux 5.18; counts the later buffers too.
+        let length = unsafe { bpf_xdp_get_buff_len(self.context) as u32 };
+        length.saturating_sub(self.removed)
+    }
+
+    #[inline(always)]
+    fn first_buffer_length(&self) -> u32 {
+        (self.data_end - self.data) as u32
+    }
+
+    #[inline(always)]
+    fn load_20(&self, offset: u32) -> Option<(u64, u64, u32)> {
+        let at = self.at(offset, 20)?;
+        Some((read!(u64, at), read!(u64, at + 8), read!(u32, at + 16)))
+    }
+
+    #[inline(always)]
+    fn load_40(&self, offset: u32) -> Option<[u64; 5]> {
+        let at = self.at(offset, 40)?;
+        Some([read!(u64, at), read!(u64, at + 8), read!(u64, at + 16), read!(u64, at + 24), read!(u64, at + 32)])
+    }
+
+    #[inline(always)]
+    fn load_14(&self, offset: u32) -> Option<(u32, u16)> {
+        let at = self.at(offset, 14)?;
+        Some((read!(u32, at), read!(u16, at + 12)))
     }
 
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        if offset > HEADER_BYTES_MAX - N as u32 {
-            return None;
-        }
-        let start = self.data + offset as usize;
-        if barrier(start + N) > self.data_end {
-            return None;
-        }
+        let start = self.at(offset, N as u32)?;
         // SAFETY: `start .. start + N` was just compared with the buffer's end, as the verifier demands; the target
         // allows misaligned access.
         Some(unsafe { core::ptr::read_unaligned(start as *const [u8; N]) })
@@ -53,7 +97,7 @@ impl Frame for XdpFrame {
         // The verifier must see the bound: a pointer into the packet may move by a small number only.
         let bytes = bytes.min(TRANSPORT_BYTES_MAX);
         self.data += bytes as usize;
-        self.length = self.length.saturating_sub(bytes);
+        self.removed += bytes;
     }
 }
 

@@ -16,28 +16,30 @@ mod world;
 
 use aya_ebpf::programs::XdpContext;
 use frame::XdpFrame;
-use tap_common::abi::counter::Verdict;
-use tap_common::path::verdict::{Decision, NO_REASON, Outcome};
+use tap_common::abi::counter::FACILITY_VERDICTS;
+use tap_common::path::decide;
+use tap_common::path::verdict::{Decision, NO_REASON};
 use tap_common::path::world::World;
-use tap_common::path::{decide, frame::Frame};
 use world::KernelWorld;
 
-/// Decides about one frame, counts the verdict, makes the record.
+/// Decides about one frame, counts the verdicts, makes the records.
 #[inline(always)]
 pub fn observe(ctx: &XdpContext) {
     // A per-CPU array of one element always has it; the verifier asks for the check.
     let Some(cpu) = maps::cpu_state() else { return };
     let mut frame = XdpFrame::new(ctx);
-    count::entry(cpu, frame.length());
+    count::entry(cpu);
     // SAFETY: this CPU's own element; the other fields are reached through the pointer, this one only here.
     let decision = unsafe { &mut (*cpu).decision };
-    reset(decision);
-    let mut world = KernelWorld::new(cpu);
+    if constant::is_laboratory() {
+        reset(decision);
+    }
+    let Some(mut world) = KernelWorld::new(cpu) else { return };
     decide(&mut frame, &mut world, decision);
     world.settle(decision);
-    count::verdict(cpu, decision);
-    if decision.outcome == Outcome::measure(Verdict::Selected) {
-        emit::record(cpu, decision);
+    count::verdicts(cpu, decision);
+    if decision.selected != 0 && decision.outcome.0 as usize >= FACILITY_VERDICTS {
+        emit::records(cpu, decision);
     }
     if constant::is_logging_reasons() && decision.reason != NO_REASON {
         // A number of `tap_common::abi::counter::Reason`; never a field of the packet.
@@ -48,7 +50,7 @@ pub fn observe(ctx: &XdpContext) {
     }
 }
 
-/// Sets a decision to [`Decision::new`]: word by word and volatile, for the compiler would make it a call of a loop over
+/// Sets a decision to [`Decision::new`], so that what is shown has nothing of an earlier packet: word by word and volatile, for the compiler would make it a call of a loop over
 /// bytes, which costs more than the rest of the way.
 #[inline(always)]
 fn reset(decision: &mut Decision) {

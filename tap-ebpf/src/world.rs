@@ -4,22 +4,27 @@ use crate::{constant, maps};
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use tap_common::abi::cpu::CpuState;
-use tap_common::abi::policy::{CapPolicy, Lease, MeasurePolicy};
-use tap_common::abi::rule::{ClassMasks, RuleMask};
-use tap_common::limits::{IP_LENGTHS, TICK_NS_MAX};
+use tap_common::abi::policy::{BUCKETS, Bucket, CapPolicy, Lease, Policy, Shared};
+use tap_common::abi::rule::{ClassMasks, RuleMask, Signature};
+use tap_common::abi::tables::{Exact4, Exact6};
+use tap_common::limits::{MEASURES_MAX, TICK_NS_MAX};
+use tap_common::path::cap::epoch_of;
 use tap_common::path::transport::MirrorTransport;
 use tap_common::path::verdict::Decision;
-use tap_common::path::world::{Credit, Dimension, Trie, World};
+use tap_common::path::world::{Credit, Dimension, Exact, Trie, World};
 
 /// The maps, seen from one CPU.
 pub struct KernelWorld {
     cpu: *mut CpuState,
+    shared: *mut Shared,
 }
 
 impl KernelWorld {
+    /// `None` never happens: an array of one element always has it; the verifier asks for the check.
     #[inline(always)]
-    pub fn new(cpu: *mut CpuState) -> Self {
-        Self { cpu }
+    pub fn new(cpu: *mut CpuState) -> Option<Self> {
+        let shared = maps::SHARED.get_ptr_mut(0)?;
+        Some(Self { cpu, shared })
     }
 }
 
@@ -40,16 +45,16 @@ impl World for KernelWorld {
 
     #[inline(always)]
     fn now_cached_ns(&mut self) -> u64 {
-        if constant::is_laboratory() {
-            return injected_ns();
-        }
         // SAFETY: the element is this CPU's own for the program's run. The exact clock costs more than everything else
         // together; jiffies are a plain load.
         unsafe {
+            if constant::is_laboratory() {
+                return self.keep(injected_ns());
+            }
             let jiffies = bpf_jiffies64();
             if (*self.cpu).jiffies != jiffies {
                 (*self.cpu).jiffies = jiffies;
-                (*self.cpu).now_cached_ns = bpf_ktime_get_boot_ns();
+                return self.keep(bpf_ktime_get_boot_ns());
             }
             (*self.cpu).now_cached_ns
         }
@@ -57,15 +62,15 @@ impl World for KernelWorld {
 
     #[inline(always)]
     fn now_exact_ns(&mut self) -> u64 {
-        if constant::is_laboratory() {
-            return injected_ns();
-        }
-        // SAFETY: a helper without arguments, and this CPU's own element.
-        unsafe {
-            let now_ns = bpf_ktime_get_boot_ns();
-            (*self.cpu).now_cached_ns = now_ns;
-            now_ns
-        }
+        // SAFETY: a helper without arguments.
+        let now_ns = if constant::is_laboratory() { injected_ns() } else { unsafe { bpf_ktime_get_boot_ns() } };
+        self.keep(now_ns)
+    }
+
+    #[inline(always)]
+    fn epoch_cached(&self) -> u64 {
+        // SAFETY: this CPU's own element.
+        unsafe { (*self.cpu).epoch_cached }
     }
 
     #[inline(always)]
@@ -74,21 +79,41 @@ impl World for KernelWorld {
     }
 
     #[inline(always)]
-    fn lease(&self, slot: u32) -> Option<Lease> {
-        let lease = maps::LEASE.get_ptr(slot)?;
-        // SAFETY: the map's element; volatile, because the agent writes it while the program runs. A mixture of an old
-        // and a new lease begins with one of them and ends with one of them, so it is no longer than both.
+    fn measures(&self) -> u32 {
+        constant::measures()
+    }
+
+    #[inline(always)]
+    fn lease(&self, slot: u32) -> Lease {
+        let slot = slot as usize;
+        if slot >= MEASURES_MAX {
+            return Lease::default();
+        }
+        // SAFETY: a field of the map's element; volatile, because the agent writes its words, one at a time, while the
+        // program runs. A mixture of an old and a new lease begins with one of them and ends with one of them, so it is
+        // no longer than both.
         unsafe {
-            Some(Lease {
+            let lease = (&raw const (*self.shared).leases).cast::<Lease>().add(slot);
+            Lease {
                 not_before_ns: core::ptr::read_volatile(&raw const (*lease).not_before_ns),
                 deadline_ns: core::ptr::read_volatile(&raw const (*lease).deadline_ns),
-            })
+            }
         }
     }
 
     #[inline(always)]
-    fn policy(&self, slot: u32) -> Option<&MeasurePolicy> {
-        maps::POLICY.get(slot)
+    fn sampling_threshold(&self, slot: u32) -> u64 {
+        let slot = slot as usize;
+        if slot >= MEASURES_MAX {
+            return 0;
+        }
+        // SAFETY: as above.
+        unsafe { core::ptr::read_volatile((&raw const (*self.shared).sampling_thresholds).cast::<u64>().add(slot)) }
+    }
+
+    #[inline(always)]
+    fn policy(&self) -> &Policy {
+        &maps::tables().policy
     }
 
     #[inline(always)]
@@ -102,32 +127,48 @@ impl World for KernelWorld {
     }
 
     #[inline(always)]
-    fn cap(&self) -> Option<CapPolicy> {
-        maps::CAP_POLICY.get(0).copied()
+    fn cap(&self, bucket: u32) -> CapPolicy {
+        let bucket = bucket as usize;
+        if bucket >= BUCKETS {
+            return CapPolicy::default();
+        }
+        // SAFETY: a field of the map's element. The agent writes it before the first lease, and afterwards only smaller
+        // numbers first: a mixture admits no more than the larger of two.
+        unsafe {
+            let cap = (&raw const (*self.shared).caps).cast::<CapPolicy>().add(bucket);
+            CapPolicy {
+                epoch_credit_bytes: core::ptr::read_volatile(&raw const (*cap).epoch_credit_bytes),
+                chunk_bytes: core::ptr::read_volatile(&raw const (*cap).chunk_bytes),
+            }
+        }
     }
 
     #[inline(always)]
-    fn credit(&self) -> Credit {
+    fn credit(&self, bucket: u32) -> Credit {
         // SAFETY: this CPU's own element.
-        unsafe { (*self.cpu).credit }
+        unsafe { (*self.cpu).credits.get(bucket as usize).copied().unwrap_or_default() }
     }
 
     #[inline(always)]
-    fn set_credit(&mut self, credit: Credit) {
+    fn set_credit(&mut self, bucket: u32, credit: Credit) {
         // SAFETY: this CPU's own element.
-        unsafe { (*self.cpu).credit = credit };
+        if let Some(place) = unsafe { (*self.cpu).credits.get_mut(bucket as usize) } {
+            *place = credit;
+        }
     }
 
     #[inline(always)]
-    fn bucket(&self) -> Option<u64> {
-        let word = maps::BUCKET.get_ptr(0)?;
-        // SAFETY: the map's element; volatile, because other CPUs write it. The exchange decides, not this read.
-        Some(unsafe { core::ptr::read_volatile(word) })
+    fn bucket(&self, bucket: u32) -> u64 {
+        match self.word(bucket) {
+            // SAFETY: the map's element; volatile, because other CPUs write it. The exchange decides, not this read.
+            Some(word) => unsafe { core::ptr::read_volatile(word) },
+            None => 0,
+        }
     }
 
     #[inline(always)]
-    fn bucket_exchange(&self, expected: u64, new: u64) -> bool {
-        let Some(word) = maps::BUCKET.get_ptr_mut(0) else { return false };
+    fn bucket_exchange(&self, bucket: u32, expected: u64, new: u64) -> bool {
+        let Some(word) = self.word(bucket) else { return false };
         // SAFETY: the map's element, aligned to 8. Sequentially consistent: with a relaxed ordering this target's
         // compiler drops the fetched value.
         let (_, exchanged) =
@@ -146,6 +187,18 @@ impl World for KernelWorld {
     }
 
     #[inline(always)]
+    fn trie_root(&self, trie: Trie, index: u16) -> u32 {
+        let tables = maps::tables();
+        let root = match trie {
+            Trie::Selector4 => &tables.selector4_root,
+            Trie::Selector6 => &tables.selector6_root,
+            Trie::Country4 => &tables.country4_root,
+            Trie::Country6 => &tables.country6_root,
+        };
+        root[index as usize]
+    }
+
+    #[inline(always)]
     fn trie_word(&self, trie: Trie, node: u32, index: u8) -> u32 {
         let node = match trie {
             Trie::Selector4 => maps::SELECTOR4.get(node),
@@ -161,40 +214,77 @@ impl World for KernelWorld {
     }
 
     #[inline(always)]
+    fn exact_mask(&self, table: Exact) -> Option<u32> {
+        match table {
+            Exact::Four => constant::exact4_buckets(),
+            Exact::Six => constant::exact6_buckets(),
+        }
+        .checked_sub(1)
+    }
+
+    #[inline(always)]
+    fn prefilter_mask(&self, table: Exact) -> u32 {
+        match table {
+            Exact::Four => constant::prefilter4_words(),
+            Exact::Six => constant::prefilter6_words(),
+        }
+        .wrapping_sub(1)
+    }
+
+    #[inline(always)]
+    fn prefilter_word(&self, table: Exact, index: u32) -> u64 {
+        match table {
+            Exact::Four => maps::PREFILTER4.get(index),
+            Exact::Six => maps::PREFILTER6.get(index),
+        }
+        .copied()
+        .unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn exact4(&self, bucket: u32) -> Option<&Exact4> {
+        maps::EXACT4.get(bucket)
+    }
+
+    #[inline(always)]
+    fn exact6(&self, bucket: u32) -> Option<&Exact6> {
+        maps::EXACT6.get(bucket)
+    }
+
+    #[inline(always)]
     fn address_masks(&self, class: u32) -> Option<&ClassMasks> {
-        maps::ADDRESS_MASKS.get(class)
+        match maps::tables().address_masks.get(class as usize) {
+            Some(near) => Some(near),
+            None => maps::ADDRESS_MASKS.get(class),
+        }
     }
 
     #[inline(always)]
     fn port_class(&self, port: u16) -> u32 {
-        match maps::PORT_CLASS.get(0) {
-            Some(classes) => u32::from(classes[port as usize]),
-            None => 0,
-        }
+        u32::from(maps::tables().port_class[port as usize])
     }
 
     #[inline(always)]
     fn port_masks(&self, class: u32) -> Option<&ClassMasks> {
-        maps::PORT_MASKS.get(class)
+        match maps::tables().port_masks.get(class as usize) {
+            Some(near) => Some(near),
+            None => maps::PORT_MASKS.get(class),
+        }
     }
 
     #[inline(always)]
     fn protocol_mask(&self, protocol: u8) -> Option<&RuleMask> {
-        maps::PROTOCOL_MASK.get(u32::from(protocol))
+        maps::tables().protocol_mask.get(protocol as usize)
     }
 
     #[inline(always)]
     fn tcp_flags_mask(&self, index: u32) -> Option<&RuleMask> {
-        maps::TCP_FLAGS_MASK.get(index)
+        maps::tables().tcp_flags_mask.get(index as usize)
     }
 
     #[inline(always)]
     fn ip_length_class(&self, length: u32) -> u32 {
-        let index = length as usize;
-        match maps::IP_LENGTH_CLASS.get(0) {
-            Some(classes) if index < IP_LENGTHS => u32::from(classes[index]),
-            _ => 0,
-        }
+        maps::tables().ip_length_class.get(length as usize).copied().map_or(0, u32::from)
     }
 
     #[inline(always)]
@@ -204,7 +294,40 @@ impl World for KernelWorld {
 
     #[inline(always)]
     fn fragment_mask(&self, fragment: u8) -> Option<&RuleMask> {
-        maps::FRAGMENT_MASK.get(u32::from(fragment))
+        maps::tables().fragment_mask.get(fragment as usize)
+    }
+
+    #[inline(always)]
+    fn signatures(&self) -> u32 {
+        constant::signatures()
+    }
+
+    #[inline(always)]
+    fn signature(&self, index: u32) -> Option<&Signature> {
+        maps::tables().signatures.get(index as usize)
+    }
+}
+
+impl KernelWorld {
+    /// Keeps a time as the cached one.
+    #[inline(always)]
+    fn keep(&mut self, now_ns: u64) -> u64 {
+        // SAFETY: this CPU's own element.
+        unsafe {
+            (*self.cpu).now_cached_ns = now_ns;
+            (*self.cpu).epoch_cached = epoch_of(now_ns);
+        }
+        now_ns
+    }
+
+    #[inline(always)]
+    fn word(&self, bucket: u32) -> Option<*mut u64> {
+        let bucket = bucket as usize;
+        // SAFETY: a field of the map's element.
+        (bucket < BUCKETS).then(|| unsafe {
+            let bucket = (&raw mut (*self.shared).buckets).cast::<Bucket>().add(bucket);
+            &raw mut (*bucket).word
+        })
     }
 }
 

@@ -29,6 +29,7 @@ pub fn tables(port: Option<u16>) -> Result<Tables> {
         tcp_flags: None,
         ip_length: None,
         fragment: None,
+        payload: None,
         counted: vec![ConditionKind::Address, ConditionKind::Protocol],
     };
     let set = CheckedSet {

@@ -107,13 +107,15 @@ impl WorldFile {
     #[must_use]
     pub fn config(&self) -> LaboratoryConfig {
         let always = LaboratoryConfig::default();
+        let cap_policy = self.cap.map_or(always.cap_policy, |cap| CapPolicy {
+            epoch_credit_bytes: cap.epoch_credit_bytes,
+            chunk_bytes: cap.chunk_bytes,
+        });
         LaboratoryConfig {
             sampling: self.sampling_ppm.is_some(),
             cap: self.cap.is_some(),
-            cap_policy: self.cap.map_or(always.cap_policy, |cap| CapPolicy {
-                epoch_credit_bytes: cap.epoch_credit_bytes,
-                chunk_bytes: cap.chunk_bytes,
-            }),
+            cap_policy,
+            measure_cap_policy: cap_policy,
             lease: self.lease.map_or(always.lease, |lease| Lease {
                 not_before_ns: lease.not_before_ns,
                 deadline_ns: lease.deadline_ns,

@@ -82,6 +82,7 @@ fn admitted_bytes_stay_within_the_share_in_every_window() -> Result<()> {
             log_reasons: false,
             transport: None,
         })?;
+        tap.set_sampling(0, 1 << 32);
         tap.swap(&tables(None)?, 1)?;
         let mut rings = tap
             .rings()?
@@ -100,7 +101,7 @@ fn admitted_bytes_stay_within_the_share_in_every_window() -> Result<()> {
             let mut records = Vec::new();
             let end = Instant::now() + Duration::from_secs(seconds);
             while Instant::now() < end {
-                tap.set_lease(0, lease_from_now()?)?;
+                tap.set_lease(0, lease_from_now()?);
                 for ring in &mut rings {
                     ring.drain(&mut records, usize::MAX);
                     ring.release();

@@ -134,6 +134,10 @@ impl Frame for Careless<'_> {
         Bytes::new(self.bytes).length()
     }
 
+    fn first_buffer_length(&self) -> u32 {
+        self.length()
+    }
+
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         Bytes::new(&[self.bytes, &[0]].concat()).load(offset)
     }

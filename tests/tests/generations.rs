@@ -42,10 +42,11 @@ fn generations_replace_each_other_and_survive_their_agent() -> Result<()> {
 
     let instance = host.enter(|| -> Result<[u8; 16]> {
         let mut tap = Tap::open(config()?)?;
+        tap.set_sampling(0, 1 << 32);
         tap.swap(&tables(Some(443))?, 1)?;
         send(443, 3)?;
         assert_eq!(selected(&tap)?, 0, "without a lease nothing is selected");
-        tap.set_lease(0, lease_from_now()?)?;
+        tap.set_lease(0, lease_from_now()?);
         std::thread::sleep(Duration::from_millis(20));
         send(443, 5)?;
         send(80, 5)?;
@@ -100,10 +101,11 @@ fn a_lease_that_is_not_renewed_ends_by_itself() -> Result<()> {
     let sender = tap_tests::lab::traffic::FrameSender::open(&host, "router")?;
     host.enter(|| -> Result<()> {
         let mut tap = Tap::open(config()?)?;
+        tap.set_sampling(0, 1 << 32);
         tap.swap(&tables(Some(443))?, 1).context("swap")?;
         let now = now_ns()?;
         let deadline_ns = now + 400_000_000;
-        tap.set_lease(0, Lease { not_before_ns: now + 100_000_000, deadline_ns })?;
+        tap.set_lease(0, Lease { not_before_ns: now + 100_000_000, deadline_ns });
         let mut last_ns = 0;
         while last_ns < deadline_ns + 100_000_000 {
             sender.send(&udp_frame(443, 60))?;

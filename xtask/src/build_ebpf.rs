@@ -111,6 +111,8 @@ fn build(source: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
+        // 32-bit arithmetic and jumps (Linux 5.1): fewer instructions.
+        "-Ctarget-cpu=v3".to_owned(),
         "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
         format!("--remap-path-prefix={STAGE}=gwtap"),

@@ -128,6 +128,8 @@ pub struct MeasureCounters {
     pub admitted_bytes: u64,
     /// Records that a full ring lost; they are selected packets all the same.
     pub ring_lost: u64,
+    /// Packets that were decided for another measure while this one had no lease: they have no verdict of this measure.
+    pub idle_packets: u64,
 }
 
 /// Counters of one CPU.
@@ -158,16 +160,25 @@ impl Counters {
             mine.admitted_packets = mine.admitted_packets.wrapping_add(theirs.admitted_packets);
             mine.admitted_bytes = mine.admitted_bytes.wrapping_add(theirs.admitted_bytes);
             mine.ring_lost = mine.ring_lost.wrapping_add(theirs.ring_lost);
+            mine.idle_packets = mine.idle_packets.wrapping_add(theirs.idle_packets);
         }
     }
 
-    /// Packets with a verdict: those of the facility and those of slot 0.
+    /// Packets with a verdict, as slot 0 sees them.
+    #[must_use]
+    pub fn judged_packets(&self) -> u64 {
+        self.judged_packets_of(0)
+    }
+
+    /// Packets that are accounted for from the measure slot `slot` (in use): those with a facility verdict, those with
+    /// one of the measure's verdicts, and those that were decided for others while it had no lease.
     ///
     /// Equal to `observed_packets` at rest; at most one packet a CPU behind it under load.
     #[must_use]
-    pub fn judged_packets(&self) -> u64 {
+    pub fn judged_packets_of(&self, slot: usize) -> u64 {
         let facility: u64 = self.facility_verdicts.iter().sum();
-        let measure: u64 = self.measures.first().map_or(0, |first| first.verdicts.iter().sum());
+        let measure =
+            self.measures.get(slot).map_or(0, |measure| measure.verdicts.iter().sum::<u64>() + measure.idle_packets);
         facility + measure
     }
 }
@@ -178,4 +189,4 @@ fn add_each(mine: &mut [u64], theirs: &[u64]) {
     }
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * (2 + FACILITY_VERDICTS + REASONS + MEASURES_MAX * 10));
+const _: () = assert!(size_of::<Counters>() == 8 * (2 + FACILITY_VERDICTS + REASONS + MEASURES_MAX * 11));

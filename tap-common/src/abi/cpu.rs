@@ -1,6 +1,7 @@
 //! What one CPU keeps: merged into one value, because before Linux 6.10 each per-CPU look-up costs a call.
 
 use super::counter::Counters;
+use super::policy::BUCKETS;
 use crate::path::verdict::Decision;
 use crate::path::world::Credit;
 
@@ -10,12 +11,14 @@ use crate::path::world::Credit;
 pub struct CpuState {
     /// Counters, added up over CPUs by the reader.
     pub counters: Counters,
-    /// Credit taken from the facility's bucket.
-    pub credit: Credit,
+    /// Credit taken from each bucket.
+    pub credits: [Credit; BUCKETS],
     /// `bpf_jiffies64` when the clock was last read.
     pub jiffies: u64,
     /// The clock as read then, in nanoseconds of `CLOCK_BOOTTIME`.
     pub now_cached_ns: u64,
+    /// Its epoch: this target has no cheap division by a constant.
+    pub epoch_cached: u64,
     /// Sequence of the next record.
     pub sequence: u64,
     /// The packet being decided about. It lives here and not on the stack, because the verifier tracks every value on
@@ -23,4 +26,4 @@ pub struct CpuState {
     pub decision: Decision,
 }
 
-const _: () = assert!(size_of::<CpuState>() == size_of::<Counters>() + 40 + size_of::<Decision>());
+const _: () = assert!(size_of::<CpuState>() == size_of::<Counters>() + 16 * BUCKETS + 32 + size_of::<Decision>());

@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod policy;
 pub mod record;
 pub mod rule;
+pub mod tables;
 
 /// Version of everything in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -1,8 +1,9 @@
 //! Cap: admitted bytes stay within share × capacity × T in every window T of one second or longer.
 //!
-//! In: the packet's bytes on the line, the time, the CPU's credit and the bucket's word. Out: admitted or not.
+//! In: the packet's bytes on the line, the time, the CPU's credits and the buckets' words. Out: which measures admit it.
+//! The facility's bucket is charged once, whatever the number of measures; then each measure's own, where there are several.
 //!
-//! One word holds an epoch's tag and the credit that is left in it. The first CPU in a new epoch refills it by
+//! One word of a bucket holds an epoch's tag and the credit that is left in it. The first CPU in a new epoch refills it by
 //! compare-exchange; what was left of the old epoch is void. A CPU takes credit in chunks *before* it spends it, and a
 //! chunk is spent in its own epoch only, so N CPUs never spend N times the cap.
 //!
@@ -17,19 +18,40 @@
 //! word that was not touched for exactly that long is taken for the current epoch and *not* refilled: strict.
 
 use super::world::{Credit, World};
-use crate::abi::policy::CapPolicy;
-use crate::limits::{BUCKET_ATTEMPTS_MAX, CREDIT_BITS, EPOCH_NS, EPOCHS_AHEAD_MAX};
+use crate::abi::policy::{CapPolicy, FACILITY_BUCKET};
+use crate::limits::{BUCKET_ATTEMPTS_MAX, CREDIT_BITS, EPOCH_NS, EPOCHS_AHEAD_MAX, MEASURES_MAX};
 
 const CREDIT_MASK: u64 = (1 << CREDIT_BITS) - 1;
 const TAG_BITS: u32 = 64 - CREDIT_BITS;
 const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 
-/// Charges `bytes` to the bucket at `now_ns` (a CPU's cached time); whether they were admitted.
+/// The slots among `sampled` whose caps admit `bytes`, as bits. A measure that is alone has the facility's bucket for its
+/// own: the agent gives that the smaller of the two shares.
 #[inline(always)]
-pub fn charge<W: World>(world: &mut W, now_ns: u64, bytes: u32) -> bool {
+pub fn admit<W: World>(world: &mut W, sampled: u8, bytes: u32) -> u8 {
+    if !charge(world, FACILITY_BUCKET, bytes) {
+        return 0;
+    }
+    if world.measures() < 2 {
+        return sampled;
+    }
+    let mut admitted = 0;
+    let mut slot = 0;
+    while slot < MEASURES_MAX as u32 && slot < world.measures() {
+        if sampled & (1 << slot) != 0 && charge(world, FACILITY_BUCKET + 1 + slot, bytes) {
+            admitted |= 1 << slot;
+        }
+        slot += 1;
+    }
+    admitted
+}
+
+/// Charges `bytes` to bucket `bucket` at this CPU's cached time; whether they were admitted.
+#[inline(always)]
+pub fn charge<W: World>(world: &mut W, bucket: u32, bytes: u32) -> bool {
     let bytes = u64::from(bytes);
-    let mut epoch = now_ns / EPOCH_NS;
-    let mut credit = world.credit();
+    let mut epoch = world.epoch_cached();
+    let mut credit = world.credit(bucket);
     let mut tries = 0;
     // Twice at most: a tick may be longer than an epoch, so before a packet is refused the clock is read exactly.
     while tries < 2 {
@@ -38,8 +60,7 @@ pub fn charge<W: World>(world: &mut W, now_ns: u64, bytes: u32) -> bool {
             credit = Credit { epoch, bytes: 0 };
         }
         if credit.bytes < bytes
-            && let Some(policy) = world.cap()
-            && let Some(taken) = take(world, &policy, credit.epoch, bytes - credit.bytes)
+            && let Some(taken) = take(world, bucket, credit.epoch, bytes - credit.bytes)
         {
             // Credit of a later epoch voids what was held.
             let held = if taken.epoch == credit.epoch { credit.bytes } else { 0 };
@@ -47,34 +68,43 @@ pub fn charge<W: World>(world: &mut W, now_ns: u64, bytes: u32) -> bool {
         }
         if credit.bytes >= bytes {
             credit.bytes -= bytes;
-            world.set_credit(credit);
+            world.set_credit(bucket, credit);
             return true;
         }
-        epoch = world.now_exact_ns() / EPOCH_NS;
+        world.now_exact_ns();
+        epoch = world.epoch_cached();
         tries += 1;
     }
-    world.set_credit(credit);
+    world.set_credit(bucket, credit);
     false
 }
 
 /// Takes at least `needed` bytes of credit from the word, a chunk if there is one.
 #[inline(always)]
-fn take<W: World>(world: &W, policy: &CapPolicy, epoch: u64, needed: u64) -> Option<Credit> {
+fn take<W: World>(world: &W, bucket: u32, epoch: u64, needed: u64) -> Option<Credit> {
+    let policy: CapPolicy = world.cap(bucket);
     let mut attempts = 0;
     while attempts < BUCKET_ATTEMPTS_MAX {
-        let word = world.bucket()?;
+        let word = world.bucket(bucket);
         let (epoch_now, left) = unpack(word, epoch, policy.epoch_credit_bytes);
         if left < needed {
             return None;
         }
         let wanted = if needed > policy.chunk_bytes { needed } else { policy.chunk_bytes };
         let taken = if wanted < left { wanted } else { left };
-        if world.bucket_exchange(word, pack(epoch_now, left - taken)) {
+        if world.bucket_exchange(bucket, word, pack(epoch_now, left - taken)) {
             return Some(Credit { epoch: epoch_now, bytes: taken });
         }
         attempts += 1;
     }
     None
+}
+
+/// The epoch of a time.
+#[inline(always)]
+#[must_use]
+pub fn epoch_of(now_ns: u64) -> u64 {
+    now_ns / EPOCH_NS
 }
 
 /// The epoch that is current by the later of this CPU's clock and the word, and the credit left in it.

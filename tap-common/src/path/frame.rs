@@ -8,8 +8,10 @@ use crate::limits::{HEADER_BYTES_MAX, TRANSPORT_BYTES_MAX};
 
 /// Fixed-width access to a frame's first [`HEADER_BYTES_MAX`] bytes.
 pub trait Frame {
-    /// Bytes of the whole frame, later buffers included.
+    /// Bytes of the whole frame, later buffers included. In the kernel it is a call.
     fn length(&self) -> u32;
+    /// Bytes of the first buffer: at most [`Frame::length`], and free.
+    fn first_buffer_length(&self) -> u32;
     /// `N` bytes at `offset`; `None` when they are not all present within [`HEADER_BYTES_MAX`].
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
     /// The frame begins `bytes` further on, at most [`TRANSPORT_BYTES_MAX`], and is that much shorter.
@@ -38,6 +40,28 @@ pub trait Frame {
     fn load_u64(&self, offset: u32) -> Option<u64> {
         self.load::<8>(offset).map(u64::from_be_bytes)
     }
+
+    /// Twenty bytes at `offset`, an IPv4 header without options: checked once.
+    #[inline(always)]
+    fn load_20(&self, offset: u32) -> Option<(u64, u64, u32)> {
+        let last = self.load_u32(offset.checked_add(16)?)?;
+        Some((self.load_u64(offset)?, self.load_u64(offset.checked_add(8)?)?, last))
+    }
+
+    /// Forty bytes at `offset`, an IPv6 header: checked once.
+    #[inline(always)]
+    fn load_40(&self, offset: u32) -> Option<[u64; 5]> {
+        let last = self.load_u64(offset.checked_add(32)?)?;
+        let (second, third) = (self.load_u64(offset.checked_add(8)?)?, self.load_u64(offset.checked_add(16)?)?);
+        Some([self.load_u64(offset)?, second, third, self.load_u64(offset.checked_add(24)?)?, last])
+    }
+
+    /// The first four and the last two of fourteen bytes at `offset`, a TCP header up to its flags: checked once.
+    #[inline(always)]
+    fn load_14(&self, offset: u32) -> Option<(u32, u16)> {
+        let last = self.load_u16(offset.checked_add(12)?)?;
+        Some((self.load_u32(offset)?, last))
+    }
 }
 
 /// A frame held in memory: the host's side.
@@ -57,6 +81,10 @@ impl<'a> Bytes<'a> {
 impl Frame for Bytes<'_> {
     fn length(&self) -> u32 {
         u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn first_buffer_length(&self) -> u32 {
+        self.length()
     }
 
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {

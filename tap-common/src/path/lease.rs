@@ -1,16 +1,26 @@
-//! Lease: is the measure live now? The kernel stops by itself when the agent no longer renews.
+//! Lease: which measures are live now? The kernel stops by itself when the agent no longer renews.
 //!
-//! In: the slot's lease and the clock. Out: live or not. The cached clock may be one tick late, so the beginning is
-//! compared with the cached time and the end with the latest time it could be: both round to the strict side.
+//! In: the slots' leases and the clock. Out: a bit for each live slot. The cached clock may be one tick late, so the
+//! beginning is compared with the cached time and the end with the latest time it could be: both round to the strict side.
 
 use super::world::World;
 use crate::abi::policy::Lease;
+use crate::limits::MEASURES_MAX;
 
-/// Whether slot `slot` is live, by the cached clock; up to one tick too strict, never too lenient.
+/// The slots that are live by the cached clock, as bits; up to one tick too strict, never too lenient.
 #[inline(always)]
-pub fn is_live<W: World>(world: &W, slot: u32, now_cached_ns: u64) -> bool {
-    let Some(lease) = world.lease(slot) else { return false };
-    lease.not_before_ns <= now_cached_ns && now_cached_ns.wrapping_add(world.tick_ns()) < lease.deadline_ns
+pub fn live<W: World>(world: &W, now_cached_ns: u64) -> u8 {
+    let latest_ns = now_cached_ns.wrapping_add(world.tick_ns());
+    let mut live = 0;
+    let mut slot = 0;
+    while slot < MEASURES_MAX as u32 && slot < world.measures() {
+        let lease = world.lease(slot);
+        if lease.not_before_ns <= now_cached_ns && latest_ns < lease.deadline_ns {
+            live |= 1 << slot;
+        }
+        slot += 1;
+    }
+    live
 }
 
 /// Whether `lease` is live at exactly `now_ns`: selected packets are held against this.

@@ -9,9 +9,11 @@
 
 pub mod cap;
 pub mod direction;
+pub mod exact;
 pub mod frame;
 pub mod lease;
 pub mod parse;
+pub mod payload;
 pub mod sample;
 pub mod select;
 pub mod transport;
@@ -23,67 +25,123 @@ pub mod world;
 mod tests;
 
 use crate::abi::counter::{FacilityVerdict, Verdict};
+use crate::limits::{LINE_OVERHEAD_BYTES, MEASURES_MAX};
 use direction::Direction;
 use frame::Frame;
 use verdict::{Decision, Outcome};
 use world::World;
 
-/// The measure slot that is in use.
-pub const SLOT: u32 = 0;
-
-/// Decides about one packet. The verdict is in `out.outcome`; a record may be made when it is `selected`, and only then.
+/// Decides about one packet. Verdicts stand in `out`; a record may be made for each slot in `out.selected`, and only then.
 #[inline(always)]
 pub fn decide<F: Frame, W: World>(frame: &mut F, world: &mut W, out: &mut Decision) {
     let now_ns = world.now_cached_ns();
     out.time_ns = now_ns;
-    out.line_bytes = frame.length().wrapping_add(crate::limits::LINE_OVERHEAD_BYTES);
-    if !lease::is_live(world, SLOT, now_ns) {
-        out.outcome = Outcome::facility(FacilityVerdict::NoLease);
+    out.clear_verdicts();
+    out.live = lease::live(world, now_ns);
+    if out.live == 0 {
+        facility(frame, out, FacilityVerdict::NoLease);
         return;
     }
     if let Err(reason) = transport::remove(frame, world, out).and_then(|()| parse::parse(frame, &mut out.headers)) {
-        out.outcome = Outcome::facility(verdict::verdict_of(reason));
         out.reason = reason as u8;
+        facility(frame, out, verdict::verdict_of(reason));
         return;
     }
     out.parsed = 1;
     world.settle(out);
-    out.line_bytes = parse::line_bytes(frame.length(), &out.headers);
-    out.outcome = match decide_measure(world, now_ns, out) {
-        Some(verdict) => Outcome::measure(verdict),
-        None => Outcome::facility(FacilityVerdict::NoLease),
-    };
+    (out.frame_bytes, out.line_bytes) = parse::line_bytes(frame, &out.headers);
+    out.outcome = Outcome::measure(stages(frame, world, out));
+    if world.measures() > 1 || out.live == 0 {
+        out.outcome = of_first_live(out);
+    }
 }
 
-/// The stages of one live measure. `None` when the lease ended between the cached and the exact time.
+/// A verdict of the facility: no measure has one.
 #[inline(always)]
-fn decide_measure<W: World>(world: &mut W, now_ns: u64, out: &mut Decision) -> Option<Verdict> {
-    let (seed, threshold, directions) = {
-        let policy = world.policy(SLOT)?;
-        (policy.sampling_seed, policy.sampling_threshold, policy.directions)
-    };
-    if world.sampling_on() && !sample::is_sampled(sample::flow_hash(&out.headers, seed), threshold) {
-        return Some(Verdict::NotSampled);
+fn facility<F: Frame>(frame: &F, out: &mut Decision, verdict: FacilityVerdict) {
+    out.outcome = Outcome::facility(verdict);
+    out.frame_bytes = frame.length();
+    out.line_bytes = out.frame_bytes.wrapping_add(LINE_OVERHEAD_BYTES);
+}
+
+/// The stages of the live measures, all at once: a bit for each slot goes on from stage to stage. Returns the verdict of
+/// the measure that came furthest.
+#[inline(always)]
+fn stages<F: Frame, W: World>(frame: &F, world: &mut W, out: &mut Decision) -> Verdict {
+    out.sampled = out.live;
+    if world.sampling_on() {
+        out.sampled = sample::among(world, out.live, sample::flow_hash(&out.headers, world.policy().sampling_seed));
     }
-    if world.cap_on() && !cap::charge(world, now_ns, out.line_bytes) {
-        return Some(Verdict::OverCap);
+    if out.sampled == 0 {
+        return Verdict::NotSampled;
     }
-    out.rules = select::select(world, SLOT, &out.headers);
-    if select::is_empty(&out.rules) {
-        return Some(Verdict::NotMatched);
+    out.admitted = out.sampled;
+    if world.cap_on() {
+        out.admitted = cap::admit(world, out.sampled, out.line_bytes);
     }
+    if out.admitted == 0 {
+        return Verdict::OverCap;
+    }
+    world.settle(out);
+    if !select::select(frame, world, out.admitted, &out.headers, &mut out.rules) {
+        return Verdict::NotMatched;
+    }
+    world.settle(out);
     let direction = direction::direction(world, &out.headers);
     out.direction = direction as u8;
+    lawful(world, out, direction);
     match direction {
-        Direction::Unlisted => return Some(Verdict::Unlisted),
-        Direction::DomesticToDomestic => return Some(Verdict::DomesticToDomestic),
-        Direction::ForeignToForeign | Direction::ForeignToDomestic | Direction::DomesticToForeign => {
-            if !direction::is_allowed(direction, directions) {
-                return Some(Verdict::WrongDirection);
+        Direction::Unlisted => return Verdict::Unlisted,
+        Direction::DomesticToDomestic => return Verdict::DomesticToDomestic,
+        _ if out.selected == 0 => return Verdict::WrongDirection,
+        Direction::ForeignToForeign | Direction::ForeignToDomestic | Direction::DomesticToForeign => {}
+    }
+    out.time_ns = world.now_exact_ns();
+    drop_lapsed(world, out);
+    Verdict::Selected
+}
+
+/// Which slots have a rule that matched, and which of them select in this direction.
+#[inline(always)]
+fn lawful<W: World>(world: &W, out: &mut Decision, direction: Direction) {
+    let (mut matched, mut selected) = (0, 0);
+    for (slot, measure) in world.policy().measures.iter().enumerate() {
+        if (slot as u32) < world.measures() {
+            let own = out.rules.iter().zip(&measure.rules).fold(0, |any, (rule, own)| any | (rule & own));
+            if own != 0 {
+                matched |= 1 << slot;
+                if direction::is_allowed(direction, measure.directions) {
+                    selected |= 1 << slot;
+                }
             }
         }
     }
-    out.time_ns = world.now_exact_ns();
-    let lease = world.lease(SLOT)?;
-    lease::is_live_exactly(&lease, out.time_ns).then_some(Verdict::Selected)
+    out.matched = matched;
+    out.selected = selected;
+}
+
+/// Takes out the slots whose lease ended between the cached and the exact time.
+#[inline(always)]
+fn drop_lapsed<W: World>(world: &W, out: &mut Decision) {
+    let mut slot = 0;
+    while slot < MEASURES_MAX as u32 && slot < world.measures() {
+        if !lease::is_live_exactly(&world.lease(slot), out.time_ns) {
+            out.live &= !(1 << slot);
+            out.selected &= !(1 << slot);
+        }
+        slot += 1;
+    }
+}
+
+/// The verdict of the first slot that is live; none is when the last lease ended just now.
+#[inline(always)]
+fn of_first_live(out: &Decision) -> Outcome {
+    let mut slot = 0;
+    while slot < MEASURES_MAX as u32 {
+        if let Some(verdict) = out.verdict(slot) {
+            return Outcome::measure(verdict);
+        }
+        slot += 1;
+    }
+    Outcome::facility(FacilityVerdict::NoLease)
 }

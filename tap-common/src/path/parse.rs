@@ -7,7 +7,10 @@
 use super::frame::Frame;
 use crate::abi::counter::Reason;
 use crate::abi::record::{FLAG_PORTS, FLAG_SLICED, FLAG_TCP_FLAGS};
-use crate::limits::{HEADER_BYTES_MAX, IPV6_EXTENSION_HEADERS_MAX, MPLS_LABELS_MAX, VLAN_TAGS_MAX};
+use crate::limits::{
+    FIRST_BUFFER_CERTAIN_BYTES, HEADER_BYTES_MAX, IPV6_EXTENSION_HEADERS_MAX, LINE_OVERHEAD_BYTES, MPLS_LABELS_MAX,
+    VLAN_TAGS_MAX,
+};
 
 /// Fragment state of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -51,8 +54,10 @@ pub struct Headers {
     pub ip_version: u8,
     /// A [`Fragment`] as number.
     pub fragment: u8,
+    /// Bytes before the upper layer's payload (TCP, UDP and UDP-Lite), or 0 when it has none that is known.
+    pub payload_offset: u16,
     /// Always 0.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 4],
 }
 
 /// Addresses are clear here: the debug form shows none.
@@ -62,11 +67,25 @@ impl core::fmt::Debug for Headers {
     }
 }
 
+impl Headers {
+    /// Sets the fields to 0 that a packet may not have: what an earlier packet left there is gone. The others are always
+    /// written (and not here, because a run of zeros would become a call of a loop over bytes).
+    #[inline(always)]
+    fn clear_optional(&mut self) {
+        self.source_port = 0;
+        self.destination_port = 0;
+        self.flags = 0;
+        self.tcp_flags = 0;
+        self.payload_offset = 0;
+    }
+}
+
 const _: () = assert!(size_of::<Headers>() == 56);
 
 const ETHERNET_BYTES: u32 = 14;
 pub(super) const IPV4_BYTES_MIN: u32 = 20;
 pub(super) const IPV6_BYTES: u32 = 40;
+const UDP_BYTES: u32 = 8;
 /// The upper half of an IPv4-mapped address's low 64 bits (RFC 4291, 2.5.5.2).
 const IPV4_MAPPED: u64 = 0x0000_ffff_0000_0000;
 
@@ -93,18 +112,29 @@ const PROTOCOL_UDP_LITE: u8 = 136;
 /// The [`Reason`] why the packet is malformed or unsupported.
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F, headers: &mut Headers) -> Result<(), Reason> {
+    headers.clear_optional();
     let (ip_offset, ip_version) = layer2(frame)?;
     headers.ip_offset = ip_offset;
     if ip_version == 4 { ipv4(frame, headers) } else { ipv6(frame, headers) }
 }
 
-/// Bytes on the line: the frame as captured or as its IP length says it was, and the line's overhead.
+/// Bytes of the frame as captured, and bytes on the line: the longer of the frame as captured and as its IP length says it
+/// was, and the line's overhead.
 #[inline(always)]
 #[must_use]
-pub fn line_bytes(frame_length: u32, headers: &Headers) -> u32 {
+pub fn line_bytes<F: Frame>(frame: &F, headers: &Headers) -> (u32, u32) {
     let stated = headers.ip_offset.wrapping_add(headers.ip_length);
-    let longer = if stated > frame_length { stated } else { frame_length };
-    longer.wrapping_add(crate::limits::LINE_OVERHEAD_BYTES)
+    let first = frame.first_buffer_length();
+    let certain = first < FIRST_BUFFER_CERTAIN_BYTES && stated <= first;
+    let captured = if certain { first } else { frame.length() };
+    let longer = if stated > captured { stated } else { captured };
+    (captured, longer.wrapping_add(LINE_OVERHEAD_BYTES))
+}
+
+/// Whether `end` is behind the frame's last byte; most often its first buffer tells.
+#[inline(always)]
+fn is_beyond<F: Frame>(frame: &F, end: u32) -> bool {
+    end > frame.first_buffer_length() && end > frame.length()
 }
 
 /// What a load that found nothing means: cut off, or beyond what is looked at.
@@ -186,10 +216,8 @@ fn pppoe<F: Frame>(frame: &F, start: u32) -> Result<(u32, u8), Reason> {
 #[inline(always)]
 fn ipv4<F: Frame>(frame: &F, headers: &mut Headers) -> Result<(), Reason> {
     let start = headers.ip_offset;
-    let destination = frame.load_u32(start + 16).ok_or(Reason::Ipv4Short)?;
-    // Version to fragment offset, then time to live to source address.
-    let first = frame.load_u64(start).ok_or(Reason::Ipv4Short)?;
-    let second = frame.load_u64(start + 8).ok_or(Reason::Ipv4Short)?;
+    // Version to fragment offset, time to live to source address, destination address.
+    let (first, second, destination) = frame.load_20(start).ok_or(Reason::Ipv4Short)?;
     if first >> 60 != 4 {
         return Err(Reason::VersionMismatch);
     }
@@ -202,7 +230,7 @@ fn ipv4<F: Frame>(frame: &F, headers: &mut Headers) -> Result<(), Reason> {
         return Err(Reason::Ipv4TotalLength);
     }
     let end_of_header = start + header_bytes;
-    if end_of_header > frame.length() {
+    if is_beyond(frame, end_of_header) {
         return Err(Reason::Ipv4Short);
     }
     headers.ip_version = 4;
@@ -219,14 +247,11 @@ fn ipv4<F: Frame>(frame: &F, headers: &mut Headers) -> Result<(), Reason> {
 #[inline(always)]
 fn ipv6<F: Frame>(frame: &F, headers: &mut Headers) -> Result<(), Reason> {
     let start = headers.ip_offset;
-    let destination_low = frame.load_u64(start + 32).ok_or(Reason::Ipv6Short)?;
-    let first = frame.load_u64(start).ok_or(Reason::Ipv6Short)?;
+    let [first, source_high, source_low, destination_high, destination_low] =
+        frame.load_40(start).ok_or(Reason::Ipv6Short)?;
     if first >> 60 != 6 {
         return Err(Reason::VersionMismatch);
     }
-    let source_high = frame.load_u64(start + 8).ok_or(Reason::Ipv6Short)?;
-    let source_low = frame.load_u64(start + 16).ok_or(Reason::Ipv6Short)?;
-    let destination_high = frame.load_u64(start + 24).ok_or(Reason::Ipv6Short)?;
     headers.ip_version = 6;
     headers.source = [source_high, source_low];
     headers.destination = [destination_high, destination_low];
@@ -308,49 +333,59 @@ fn fragment_state(offset: u32, more: bool) -> Fragment {
 /// A truncating mirror is no error: a flag says that the IP length goes beyond the bytes present.
 #[inline(always)]
 fn mark_sliced<F: Frame>(frame: &F, headers: &mut Headers) {
-    if headers.ip_offset + headers.ip_length > frame.length() {
+    if is_beyond(frame, headers.ip_offset + headers.ip_length) {
         headers.flags |= FLAG_SLICED;
     }
 }
 
-/// Ports and TCP flags, where the bytes are present within the IP length.
+/// Ports, TCP flags and where the payload begins, where the bytes are present within the IP length.
 #[inline(always)]
 fn transport<F: Frame>(frame: &F, headers: &mut Headers, offset: u32, end: u32) -> Result<(), Reason> {
-    let has_ports =
-        matches!(headers.protocol, PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_SCTP | PROTOCOL_DCCP | PROTOCOL_UDP_LITE);
+    let protocol = headers.protocol;
+    let has_ports = matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_SCTP | PROTOCOL_DCCP | PROTOCOL_UDP_LITE);
     if headers.fragment == Fragment::Later as u8 || !has_ports || offset + 4 > end {
         return Ok(());
     }
-    let Some(ports) = frame.load_u32(offset) else {
-        return if offset + 4 > HEADER_BYTES_MAX && offset + 4 <= frame.length() {
-            Err(Reason::HeaderBytes)
-        } else {
-            Ok(())
-        };
-    };
-    headers.source_port = (ports >> 16) as u16;
-    headers.destination_port = (ports & 0xffff) as u16;
-    headers.flags |= FLAG_PORTS;
-    if headers.protocol == PROTOCOL_TCP && offset + 14 <= end {
-        tcp_flags(frame, headers, offset)?;
+    if protocol == PROTOCOL_TCP
+        && offset + 14 <= end
+        && let Some((ports, word)) = frame.load_14(offset)
+    {
+        set_ports(headers, ports);
+        return tcp_flags(headers, offset, word);
+    }
+    let Some(ports) = frame.load_u32(offset) else { return absent(frame, offset + 4) };
+    set_ports(headers, ports);
+    if protocol == PROTOCOL_TCP && offset + 14 <= end {
+        return absent(frame, offset + 14);
+    }
+    if matches!(protocol, PROTOCOL_UDP | PROTOCOL_UDP_LITE) {
+        headers.payload_offset = (offset + UDP_BYTES) as u16;
     }
     Ok(())
 }
 
+/// Fields up to `end` are not there: cut off by the mirror, which is no error, or beyond what is looked at.
+#[inline(always)]
+fn absent<F: Frame>(frame: &F, end: u32) -> Result<(), Reason> {
+    if end > HEADER_BYTES_MAX && end <= frame.length() { Err(Reason::HeaderBytes) } else { Ok(()) }
+}
+
+#[inline(always)]
+fn set_ports(headers: &mut Headers, ports: u32) {
+    headers.source_port = (ports >> 16) as u16;
+    headers.destination_port = (ports & 0xffff) as u16;
+    headers.flags |= FLAG_PORTS;
+}
+
 /// TCP flags (RFC 9293, 3.1): the fourteenth byte; the thirteenth's high nibble is the header's length.
 #[inline(always)]
-fn tcp_flags<F: Frame>(frame: &F, headers: &mut Headers, offset: u32) -> Result<(), Reason> {
-    let Some(word) = frame.load_u16(offset + 12) else {
-        return if offset + 14 > HEADER_BYTES_MAX && offset + 14 <= frame.length() {
-            Err(Reason::HeaderBytes)
-        } else {
-            Ok(())
-        };
-    };
-    if word >> 12 < 5 {
+fn tcp_flags(headers: &mut Headers, offset: u32, word: u16) -> Result<(), Reason> {
+    let header_words = word >> 12;
+    if header_words < 5 {
         return Err(Reason::TcpHeaderLength);
     }
     headers.tcp_flags = (word & 0xff) as u8;
     headers.flags |= FLAG_TCP_FLAGS;
+    headers.payload_offset = (offset + u32::from(header_words) * 4) as u16;
     Ok(())
 }

@@ -1,15 +1,19 @@
 //! Sample: keep whole flows, both directions together, chosen by a secret seed.
 //!
-//! In: header fields, seed, threshold. Out: in the sample or not. Fragments hash addresses and protocol only, because a
-//! later fragment has no ports. None of the standard selector functions (RFC 5475, 6.2) is direction-independent, so
-//! the export names this one `gwtap-flow-hash` and gives the probability.
+//! In: header fields, seed, thresholds. Out: in which measures' samples the packet is. Fragments hash addresses and protocol
+//! only, because a later fragment has no ports. None of the standard selector functions (RFC 5475, 6.2) is
+//! direction-independent, so the export names this one `gwtap-flow-hash` and gives the probability.
+//!
+//! Each end of the flow becomes an odd number; their product is the same in both directions, and its upper bits depend on
+//! every bit of both. One hash serves all measures: their samples are nested, the smaller inside the larger.
 
 use super::parse::{Fragment, Headers};
+use super::world::World;
 use crate::abi::record::FLAG_PORTS;
+use crate::limits::{MEASURES_MAX, PPM};
 
-/// Odd 64-bit constants with well-mixed bits (fractional parts of the square roots of 2, 3 and 5).
+/// Odd 64-bit constants with well-mixed bits (fractional parts of the square roots of 2 and 5).
 const MIX_HIGH: u64 = 0x6a09_e667_f3bc_c909;
-const MIX_END: u64 = 0xbb67_ae85_84ca_a73b;
 const MIX_FLOW: u64 = 0x3c6e_f372_fe94_f82b;
 
 /// 32-bit hash of the packet's flow; the same for both directions.
@@ -18,10 +22,23 @@ const MIX_FLOW: u64 = 0x3c6e_f372_fe94_f82b;
 pub fn flow_hash(headers: &Headers, seed: u64) -> u32 {
     let whole = headers.fragment == Fragment::None as u8 && headers.flags & FLAG_PORTS != 0;
     let (source_port, destination_port) = if whole { (headers.source_port, headers.destination_port) } else { (0, 0) };
-    let ends =
-        end_hash(headers.source, source_port, seed).wrapping_add(end_hash(headers.destination, destination_port, seed));
-    let flow = (ends ^ u64::from(headers.protocol)).wrapping_mul(MIX_FLOW);
-    ((flow ^ (flow >> 29)).wrapping_mul(MIX_END) >> 32) as u32
+    let ends = end(headers.source, source_port, seed).wrapping_mul(end(headers.destination, destination_port, seed));
+    let flow = (ends ^ (ends >> 32) ^ u64::from(headers.protocol)).wrapping_mul(MIX_FLOW);
+    (flow >> 32) as u32
+}
+
+/// The slots among `live` whose sample the flow is in, as bits.
+#[inline(always)]
+pub fn among<W: World>(world: &W, live: u8, hash: u32) -> u8 {
+    let mut sampled = 0;
+    let mut slot = 0;
+    while slot < MEASURES_MAX as u32 && slot < world.measures() {
+        if is_sampled(hash, world.sampling_threshold(slot)) {
+            sampled |= 1 << slot;
+        }
+        slot += 1;
+    }
+    sampled & live
 }
 
 /// Whether a flow of this hash is in the sample.
@@ -31,10 +48,17 @@ pub fn is_sampled(hash: u32, threshold: u64) -> bool {
     u64::from(hash) < threshold
 }
 
+/// The threshold that keeps `ppm` parts per million of the flows, rounded down; more than a whole is a whole.
+#[must_use]
+pub fn threshold(ppm: u32) -> u64 {
+    let ppm = u64::from(ppm);
+    (if ppm < PPM { ppm } else { PPM } << 32) / PPM
+}
+
+/// An odd number for one end of a flow: seed, address and port, moved up by a bit so that no bit of them is lost.
 #[inline(always)]
-fn end_hash(address: [u64; 2], port: u16, seed: u64) -> u64 {
+fn end(address: [u64; 2], port: u16, seed: u64) -> u64 {
     let [high, low] = address;
-    let folded = high.wrapping_mul(MIX_HIGH) ^ low ^ (u64::from(port) << 48) ^ seed;
-    let mixed = folded.wrapping_mul(MIX_END);
-    mixed ^ (mixed >> 32)
+    let folded = low ^ high.wrapping_mul(MIX_HIGH) ^ (u64::from(port) << 47) ^ seed;
+    (folded << 1) | 1
 }

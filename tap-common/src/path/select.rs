@@ -1,13 +1,14 @@
 //! Select: which rules have all their conditions satisfied, and enough counted ones among them (Art. 22(2), 35(2)).
 //!
-//! In: header fields and the generation's tables. Out: a mask of rules. Each dimension yields the mask of the rules it
+//! In: header fields, the generation's tables, and the frame for payload signatures. Out: a mask of rules. Each dimension yields the mask of the rules it
 //! satisfies (a rule without a condition there is satisfied), and their AND is the answer, so the cost does not grow
-//! with the number of rules. Cheap dimensions first; addresses are looked up only when a rule is still possible.
+//! with the number of rules. Cheap dimensions first; addresses are looked up only when a rule is still possible, payload
+//! bytes only when all else matches.
 
+use super::frame::Frame;
 use super::parse::Headers;
-use super::trie;
 use super::world::{Dimension, Trie, World};
-use crate::abi::policy::MeasurePolicy;
+use super::{exact, payload, trie};
 use crate::abi::record::{FLAG_PORTS, FLAG_TCP_FLAGS};
 use crate::abi::rule::{ClassMasks, RuleMask};
 use crate::limits::CONDITION_KINDS;
@@ -15,12 +16,13 @@ use crate::limits::CONDITION_KINDS;
 /// Index of [`World::tcp_flags_mask`] for a packet without TCP flags.
 pub const TCP_FLAGS_ABSENT: u32 = 256;
 const NONE: RuleMask = [0; 4];
+const NO_MASKS: ClassMasks = ClassMasks { source: NONE, destination: NONE, either: NONE };
 
-/// Rules of slot `slot` that match the packet, with at least as many counted conditions as the measure's basis asks.
+/// Rules of the measures `admitted` (bits of slots) that match the packet, with at least as many counted conditions as each
+/// measure's basis asks. Returns whether there is one; `out` holds them then.
 #[inline(always)]
-pub fn select<W: World>(world: &W, slot: u32, headers: &Headers) -> RuleMask {
-    let Some(policy) = world.policy(slot) else { return NONE };
-    let mut rules = policy.rules;
+pub fn select<F: Frame, W: World>(frame: &F, world: &W, admitted: u8, headers: &Headers, out: &mut RuleMask) -> bool {
+    let mut rules = rules_of(world, admitted);
     if world.uses(Dimension::Protocol) {
         narrow(world, &mut rules, world.protocol_mask(headers.protocol));
     }
@@ -35,27 +37,90 @@ pub fn select<W: World>(world: &W, slot: u32, headers: &Headers) -> RuleMask {
     if world.uses(Dimension::IpLength) {
         narrow(world, &mut rules, world.ip_length_mask(world.ip_length_class(headers.ip_length)));
     }
-    if world.uses(Dimension::Port) {
-        let present = headers.flags & FLAG_PORTS != 0;
-        let (source, destination) = if present {
-            (world.port_class(headers.source_port), world.port_class(headers.destination_port))
-        } else {
-            (0, 0)
-        };
-        narrow_ends(world, &mut rules, world.port_masks(source), world.port_masks(destination));
-    }
+    ports(world, &mut rules, headers);
     if is_empty(&rules) {
-        return NONE;
+        return false;
     }
-    if world.uses(Dimension::Address) {
-        let source = trie::find(world, Trie::Selector4, Trie::Selector6, headers.ip_version, headers.source);
-        let destination = trie::find(world, Trie::Selector4, Trie::Selector6, headers.ip_version, headers.destination);
-        narrow_ends(world, &mut rules, world.address_masks(source), world.address_masks(destination));
-    }
+    addresses(world, &mut rules, headers);
     if is_empty(&rules) {
-        return NONE;
+        return false;
     }
-    enough_conditions(policy, rules)
+    enough_conditions(world, &mut rules);
+    if world.uses(Dimension::Payload) && !is_empty(&rules) {
+        payload::narrow(frame, world, headers, &mut rules);
+    }
+    for (out, rules) in out.iter_mut().zip(&rules) {
+        *out = *rules;
+    }
+    !is_empty(&rules)
+}
+
+/// All rules of the measures `admitted`.
+#[inline(always)]
+fn rules_of<W: World>(world: &W, admitted: u8) -> RuleMask {
+    let [first, others @ ..] = &world.policy().measures;
+    let [mut a, mut b, mut c, mut d] = if admitted & 1 != 0 { first.rules } else { NONE };
+    for (slot, measure) in (1..).zip(others) {
+        if slot < world.measures() && admitted & (1 << slot) != 0 {
+            let [own_a, own_b, own_c, own_d] = measure.rules;
+            (a, b, c, d) = (a | own_a, b | own_b, c | own_c, d | own_d);
+        }
+    }
+    [a, b, c, d]
+}
+
+#[inline(always)]
+fn ports<W: World>(world: &W, rules: &mut RuleMask, headers: &Headers) {
+    let either = world.uses(Dimension::PortEither);
+    let (source, destination) = (world.uses(Dimension::PortSource), world.uses(Dimension::PortDestination));
+    let present = headers.flags & FLAG_PORTS != 0;
+    if source || either {
+        let class = if present { world.port_class(headers.source_port) } else { 0 };
+        let at_source = world.port_masks(class);
+        if source {
+            narrow(world, rules, at_source.map(|masks| &masks.source));
+        }
+        if either {
+            let class = if present { world.port_class(headers.destination_port) } else { 0 };
+            narrow_either(world, rules, at_source, world.port_masks(class));
+        }
+    }
+    if destination {
+        let class = if present { world.port_class(headers.destination_port) } else { 0 };
+        narrow(world, rules, world.port_masks(class).map(|masks| &masks.destination));
+    }
+}
+
+#[inline(always)]
+fn addresses<W: World>(world: &W, rules: &mut RuleMask, headers: &Headers) {
+    let either = world.uses(Dimension::AddressEither);
+    let (source, destination) = (world.uses(Dimension::AddressSource), world.uses(Dimension::AddressDestination));
+    if !(source || destination || either) {
+        return;
+    }
+    let at_source = if source || either { address_masks(world, headers.ip_version, headers.source) } else { None };
+    if source {
+        narrow(world, rules, at_source.map(|masks| &masks.source));
+    }
+    if destination || either {
+        let at_destination = address_masks(world, headers.ip_version, headers.destination);
+        if destination {
+            narrow(world, rules, at_destination.map(|masks| &masks.destination));
+        }
+        if either {
+            narrow_either(world, rules, at_source, at_destination);
+        }
+    }
+}
+
+/// Masks of an address: full-length addresses first where they have a table of their own, then the trie.
+#[inline(always)]
+fn address_masks<W: World>(world: &W, ip_version: u8, address: [u64; 2]) -> Option<&ClassMasks> {
+    let mut class = exact::find(world, ip_version, address);
+    if class == 0 {
+        class = trie::find(world, Trie::Selector4, Trie::Selector6, ip_version, address);
+    }
+    world.address_masks(class)
 }
 
 /// Whether no rule is left.
@@ -78,43 +143,46 @@ fn narrow<W: World>(world: &W, rules: &mut RuleMask, satisfied: Option<&RuleMask
 }
 
 #[inline(always)]
-fn narrow_ends<W: World>(
+fn narrow_either<W: World>(
     world: &W,
     rules: &mut RuleMask,
     source: Option<&ClassMasks>,
     destination: Option<&ClassMasks>,
 ) {
-    let (Some(source), Some(destination)) = (source, destination) else {
-        *rules = NONE;
-        return;
-    };
+    let (source, destination) = (source.unwrap_or(&NO_MASKS), destination.unwrap_or(&NO_MASKS));
     let words = world.rule_words();
     let either = source.either.iter().zip(&destination.either);
-    let ends = source.source.iter().zip(&destination.destination).zip(either);
-    for (index, (rule, ((source, destination), (one, other)))) in rules.iter_mut().zip(ends).enumerate() {
+    for (index, (rule, (one, other))) in rules.iter_mut().zip(either).enumerate() {
         if index < words {
-            *rule &= source & destination & (one | other);
+            *rule &= one | other;
         }
     }
 }
 
-/// The rules among `rules` with at least `conditions_min` counted conditions: a second, independent look at what the
-/// agent checked when it loaded the set. Rules are counted all at once, in three bit planes.
+/// Keeps of `rules` those with at least as many counted conditions as their measure asks: a second, independent look at
+/// what the agent checked when it loaded the set. Rules are counted all at once, in three bit planes.
 #[inline(always)]
-fn enough_conditions(policy: &MeasurePolicy, rules: RuleMask) -> RuleMask {
-    let mut enough = NONE;
-    for (word, (enough, rules)) in enough.iter_mut().zip(&rules).enumerate() {
-        if *rules != 0 {
+fn enough_conditions<W: World>(world: &W, rules: &mut RuleMask) {
+    let policy = world.policy();
+    for (word, rules) in rules.iter_mut().enumerate() {
+        if word < world.rule_words() && *rules != 0 {
             let mut planes = [0u64; 3];
-            for kind in 0..CONDITION_KINDS {
-                if let Some(counted) = policy.counted.get(kind).and_then(|masks| masks.get(word)) {
+            for masks in &policy.counted {
+                if let Some(counted) = masks.get(word) {
                     add_one(&mut planes, *counted);
                 }
             }
-            *enough = rules & at_least(&planes, policy.conditions_min);
+            let mut enough = 0;
+            for (slot, measure) in policy.measures.iter().enumerate() {
+                if (slot as u32) < world.measures()
+                    && let Some(of_measure) = measure.rules.get(word)
+                {
+                    enough |= of_measure & at_least(&planes, measure.conditions_min);
+                }
+            }
+            *rules &= enough;
         }
     }
-    enough
 }
 
 /// Adds 1 to the three-bit count of each rule whose bit is set; seven kinds cannot overflow it.

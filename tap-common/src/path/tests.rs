@@ -6,11 +6,12 @@ use super::parse::Headers;
 use super::sample::{flow_hash, is_sampled};
 use super::transport::MirrorTransport;
 use super::verdict::Decision;
-use super::world::{Credit, Dimension, Trie, World};
-use crate::abi::policy::{CapPolicy, Lease, MeasurePolicy};
+use super::world::{Credit, Dimension, Exact, Trie, World};
+use crate::abi::policy::{CapPolicy, FACILITY_BUCKET, Lease, MeasurePolicy, Policy};
 use crate::abi::record::FLAG_PORTS;
-use crate::abi::rule::{ClassMasks, RuleMask};
-use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_PER_EPOCH, CREDIT_PPM, EPOCH_NS, PPM, TICK_NS_MAX};
+use crate::abi::rule::{ClassMasks, RuleMask, Signature};
+use crate::abi::tables::{Exact4, Exact6};
+use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_PER_EPOCH, CREDIT_PPM, EPOCH_NS, MEASURES_MAX, PPM, TICK_NS_MAX};
 use core::cell::Cell;
 use proptest::prelude::*;
 
@@ -25,6 +26,7 @@ struct Cpu<'a> {
     /// Exchanges that fail before one succeeds: other CPUs that come first.
     contenders: Cell<u32>,
     exact_ns: u64,
+    cached_ns: u64,
 }
 
 impl World for Cpu<'_> {
@@ -33,19 +35,29 @@ impl World for Cpu<'_> {
         None
     }
     fn now_cached_ns(&mut self) -> u64 {
-        0
+        self.cached_ns
     }
     fn now_exact_ns(&mut self) -> u64 {
+        self.cached_ns = self.exact_ns;
         self.exact_ns
+    }
+    fn epoch_cached(&self) -> u64 {
+        cap::epoch_of(self.cached_ns)
     }
     fn tick_ns(&self) -> u64 {
         0
     }
-    fn lease(&self, _slot: u32) -> Option<Lease> {
-        None
+    fn measures(&self) -> u32 {
+        1
     }
-    fn policy(&self, _slot: u32) -> Option<&MeasurePolicy> {
-        None
+    fn lease(&self, _slot: u32) -> Lease {
+        Lease::default()
+    }
+    fn sampling_threshold(&self, _slot: u32) -> u64 {
+        0
+    }
+    fn policy(&self) -> &Policy {
+        const { &Policy { counted: [[0; 4]; 7], measures: [NO_MEASURE; MEASURES_MAX], sampling_seed: 0 } }
     }
     fn sampling_on(&self) -> bool {
         true
@@ -53,19 +65,19 @@ impl World for Cpu<'_> {
     fn cap_on(&self) -> bool {
         true
     }
-    fn cap(&self) -> Option<CapPolicy> {
-        Some(self.policy)
+    fn cap(&self, _bucket: u32) -> CapPolicy {
+        self.policy
     }
-    fn credit(&self) -> Credit {
+    fn credit(&self, _bucket: u32) -> Credit {
         self.credit
     }
-    fn set_credit(&mut self, credit: Credit) {
+    fn set_credit(&mut self, _bucket: u32, credit: Credit) {
         self.credit = credit;
     }
-    fn bucket(&self) -> Option<u64> {
-        Some(self.word.get())
+    fn bucket(&self, _bucket: u32) -> u64 {
+        self.word.get()
     }
-    fn bucket_exchange(&self, expected: u64, new: u64) -> bool {
+    fn bucket_exchange(&self, _bucket: u32, expected: u64, new: u64) -> bool {
         if self.contenders.get() > 0 {
             self.contenders.set(self.contenders.get() - 1);
             return false;
@@ -82,8 +94,26 @@ impl World for Cpu<'_> {
     fn rule_words(&self) -> usize {
         1
     }
+    fn trie_root(&self, _trie: Trie, _index: u16) -> u32 {
+        0
+    }
     fn trie_word(&self, _trie: Trie, _node: u32, _index: u8) -> u32 {
         0
+    }
+    fn exact_mask(&self, _table: Exact) -> Option<u32> {
+        None
+    }
+    fn prefilter_mask(&self, _table: Exact) -> u32 {
+        0
+    }
+    fn prefilter_word(&self, _table: Exact, _index: u32) -> u64 {
+        0
+    }
+    fn exact4(&self, _bucket: u32) -> Option<&Exact4> {
+        None
+    }
+    fn exact6(&self, _bucket: u32) -> Option<&Exact6> {
+        None
     }
     fn address_masks(&self, _class: u32) -> Option<&ClassMasks> {
         None
@@ -109,6 +139,20 @@ impl World for Cpu<'_> {
     fn fragment_mask(&self, _fragment: u8) -> Option<&RuleMask> {
         None
     }
+    fn signatures(&self) -> u32 {
+        0
+    }
+    fn signature(&self, _index: u32) -> Option<&Signature> {
+        None
+    }
+}
+
+const NO_MEASURE: MeasurePolicy = MeasurePolicy { rules: [0; 4], conditions_min: 0, directions: 0 };
+
+/// Charges at a CPU's cached time.
+fn charge_at(cpu: &mut Cpu<'_>, cached_ns: u64, bytes: u32) -> bool {
+    cpu.cached_ns = cached_ns;
+    cap::charge(cpu, FACILITY_BUCKET, bytes)
 }
 
 /// A share in bytes per second, and the bucket's parameters for it.
@@ -128,6 +172,7 @@ fn offer(share: u64, cpus: usize, load: u64, seconds: u64, sizes: &[u32], skew: 
             credit: Credit::default(),
             contenders: Cell::new(0),
             exact_ns: 0,
+            cached_ns: 0,
         })
         .collect();
     let mut admitted = Vec::new();
@@ -146,7 +191,7 @@ fn offer(share: u64, cpus: usize, load: u64, seconds: u64, sizes: &[u32], skew: 
         let phase = TICK_NS_MAX * cpu as u64 / cpus as u64;
         let cached_ns = (now_ns - phase) / TICK_NS_MAX * TICK_NS_MAX + phase;
         all[cpu].exact_ns = now_ns;
-        if cap::charge(&mut all[cpu], cached_ns, bytes) {
+        if charge_at(&mut all[cpu], cached_ns, bytes) {
             admitted.push((now_ns, u64::from(bytes)));
         }
         now_ns += step_ns;
@@ -200,9 +245,10 @@ fn contention_beyond_the_attempts_is_refused_not_admitted() {
         credit: Credit::default(),
         contenders: Cell::new(16),
         exact_ns: 0,
+        cached_ns: 0,
     };
-    assert!(!cap::charge(&mut cpu, 50_000_000, 100));
-    assert!(cap::charge(&mut cpu, 50_000_000, 100));
+    assert!(!charge_at(&mut cpu, 50_000_000, 100));
+    assert!(charge_at(&mut cpu, 50_000_000, 100));
 }
 
 #[test]
@@ -214,11 +260,12 @@ fn credit_of_an_old_epoch_is_void() {
         credit: Credit::default(),
         contenders: Cell::new(0),
         exact_ns: 0,
+        cached_ns: 0,
     };
-    assert!(cap::charge(&mut cpu, 50_000_000, 100));
+    assert!(charge_at(&mut cpu, 50_000_000, 100));
     let held = cpu.credit.bytes;
     assert!(held > 0);
-    assert!(cap::charge(&mut cpu, 50_000_000 + EPOCH_NS, 100));
+    assert!(charge_at(&mut cpu, 50_000_000 + EPOCH_NS, 100));
     assert!(cpu.credit.bytes <= held, "what was left of the old epoch must not be added");
 }
 
@@ -231,13 +278,14 @@ fn a_late_clock_never_refills_an_epoch_that_is_gone() {
         credit: Credit::default(),
         contenders: Cell::new(0),
         exact_ns: 0,
+        cached_ns: 0,
     };
     let (mut early, mut late) = (make(), make());
     let mut admitted = 0;
     // One CPU a tick ahead of the other, both taking all they can within one epoch of the first.
     for _packet in 0..1_000 {
-        admitted += u64::from(cap::charge(&mut early, 100_000_000, 100)) * 100;
-        admitted += u64::from(cap::charge(&mut late, 100_000_000 - TICK_NS_MAX, 100)) * 100;
+        admitted += u64::from(charge_at(&mut early, 100_000_000, 100)) * 100;
+        admitted += u64::from(charge_at(&mut late, 100_000_000 - TICK_NS_MAX, 100)) * 100;
     }
     assert!(admitted <= policy(1_000_000).epoch_credit_bytes, "{admitted}");
 }
@@ -308,10 +356,10 @@ proptest! {
         let epoch = now_ns / EPOCH_NS;
         let credit = Credit { epoch: epoch.saturating_sub(ago), bytes: held };
         let policy = policy(100_000_000);
-        let mut cpu = Cpu { word: &cell, policy, credit, contenders: Cell::new(0), exact_ns: 0 };
+        let mut cpu = Cpu { word: &cell, policy, credit, contenders: Cell::new(0), exact_ns: 0, cached_ns: 0 };
         let mut admitted = 0;
         for size in sizes {
-            if cap::charge(&mut cpu, now_ns, size) {
+            if charge_at(&mut cpu, now_ns, size) {
                 admitted += u64::from(size);
             }
         }

@@ -1,7 +1,7 @@
 //! Trie: from an address to a small number, exact to the last bit, in an array of nodes.
 //!
-//! A node has 256 words. A word is a value, or, with its top bit set, the number of the node to go on with. The first
-//! sixteen bits of an address choose among nodes 0 to 255 (together the root), every further byte goes one node deeper.
+//! The first sixteen bits of an address choose a word of the root, every further byte one of the 256 words of a node. A word
+//! is a value, or, with its top bit set, the number of the node to go on with.
 //! The compiler of a generation pushes every prefix's value down to the leaves, so that the first value met is the
 //! answer.
 
@@ -9,8 +9,6 @@ use super::world::{Trie, World};
 
 /// Set in a word that names a node.
 pub const NODE: u32 = 1 << 31;
-/// Nodes that make the root.
-pub const ROOT_NODES: u32 = 256;
 
 /// The value of an address, given as two 64-bit halves (IPv4 as `::ffff:a.b.c.d`).
 #[inline(always)]
@@ -21,7 +19,7 @@ pub fn find<W: World>(world: &W, four: Trie, six: Trie, ip_version: u8, address:
 
 #[inline(always)]
 fn find4<W: World>(world: &W, trie: Trie, address: u32) -> u32 {
-    let mut word = world.trie_word(trie, address >> 24, (address >> 16) as u8);
+    let mut word = world.trie_root(trie, (address >> 16) as u16);
     if word & NODE != 0 {
         word = world.trie_word(trie, word & !NODE, (address >> 8) as u8);
         if word & NODE != 0 {
@@ -33,7 +31,7 @@ fn find4<W: World>(world: &W, trie: Trie, address: u32) -> u32 {
 
 #[inline(always)]
 fn find6<W: World>(world: &W, trie: Trie, high: u64, low: u64) -> u32 {
-    let mut word = world.trie_word(trie, (high >> 56) as u32, (high >> 48) as u8);
+    let mut word = world.trie_root(trie, (high >> 48) as u16);
     // The rest of the address, next byte on top.
     let mut rest_high = (high << 16) | (low >> 48);
     let mut rest_low = low << 16;

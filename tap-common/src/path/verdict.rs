@@ -1,5 +1,6 @@
 //! Verdict: what became of one packet. It is counted once; it is never the action (see the two modes of `tap-ebpf`).
 
+use super::direction::Direction;
 use super::parse::Headers;
 use crate::abi::counter::{
     FACILITY_VERDICT_NAMES, FACILITY_VERDICTS, FacilityVerdict, REASON_NAMES, Reason, VERDICT_NAMES, Verdict,
@@ -53,17 +54,31 @@ pub struct Decision {
     pub time_ns: u64,
     /// Bytes on the line.
     pub line_bytes: u32,
-    /// The verdict.
+    /// Bytes of the captured frame, mirror transport removed.
+    pub frame_bytes: u32,
+    /// Slots that were live, as bits.
+    pub live: u8,
+    /// Slots whose sample the flow is in.
+    pub sampled: u8,
+    /// Slots whose cap admitted the packet.
+    pub admitted: u8,
+    /// Slots with a rule that matched.
+    pub matched: u8,
+    /// Slots that select the packet: a record is made for each.
+    pub selected: u8,
+    /// The facility's verdict, or that of the first live slot.
     pub outcome: Outcome,
     /// A [`Reason`] as number, or [`NO_REASON`].
     pub reason: u8,
-    /// A [`super::direction::Direction`] as number; meaningful when a rule matched or the program is a laboratory's.
+    /// A [`super::direction::Direction`] as number; meaningful when a rule matched.
     pub direction: u8,
     /// 1 when the headers were read.
     pub parsed: u8,
+    /// Always 0.
+    pub reserved: [u8; 7],
 }
 
-const _: () = assert!(size_of::<Decision>() == 104);
+const _: () = assert!(size_of::<Decision>() == 120);
 
 impl Decision {
     /// No verdict yet.
@@ -75,10 +90,53 @@ impl Decision {
             rules: [0; 4],
             time_ns: 0,
             line_bytes: 0,
+            frame_bytes: 0,
+            live: 0,
+            sampled: 0,
+            admitted: 0,
+            matched: 0,
+            selected: 0,
             outcome: Outcome::facility(FacilityVerdict::NoLease),
             reason: NO_REASON,
             direction: 0,
             parsed: 0,
+            reserved: [0; 7],
+        }
+    }
+
+    /// Forgets an earlier packet's verdicts.
+    #[inline(always)]
+    pub fn clear_verdicts(&mut self) {
+        self.sampled = 0;
+        self.admitted = 0;
+        self.matched = 0;
+        self.selected = 0;
+        self.reason = NO_REASON;
+        self.direction = 0;
+        self.parsed = 0;
+    }
+
+    /// The verdict of a measure's slot; `None` when the facility's verdict is all there is, or the slot was not live.
+    #[inline(always)]
+    #[must_use]
+    pub fn verdict(&self, slot: u32) -> Option<Verdict> {
+        let bit = 1u8 << (slot & 7);
+        if (self.outcome.0 as usize) < FACILITY_VERDICTS || self.live & bit == 0 {
+            None
+        } else if self.sampled & bit == 0 {
+            Some(Verdict::NotSampled)
+        } else if self.admitted & bit == 0 {
+            Some(Verdict::OverCap)
+        } else if self.matched & bit == 0 {
+            Some(Verdict::NotMatched)
+        } else if self.direction == Direction::Unlisted as u8 {
+            Some(Verdict::Unlisted)
+        } else if self.direction == Direction::DomesticToDomestic as u8 {
+            Some(Verdict::DomesticToDomestic)
+        } else if self.selected & bit == 0 {
+            Some(Verdict::WrongDirection)
+        } else {
+            Some(Verdict::Selected)
         }
     }
 

@@ -1,14 +1,15 @@
-//! World: everything a decision needs beside the packet: clock, lease, sample, bucket, rules, country table.
+//! World: everything a decision needs beside the packet: clock, leases, samples, buckets, rules, country table.
 //!
 //! There are two: maps in the kernel, plain memory on the host. Both hold the same words in the same layout, and the
 //! look-ups in [`super::select`] and [`super::direction`] are written once over this trait.
 
-use crate::abi::policy::{CapPolicy, Lease, MeasurePolicy};
-use crate::abi::rule::{ClassMasks, RuleMask};
+use crate::abi::policy::{CapPolicy, Lease, Policy};
+use crate::abi::rule::{ClassMasks, RuleMask, Signature};
+use crate::abi::tables::{Exact4, Exact6};
 use crate::path::transport::MirrorTransport;
 use crate::path::verdict::Decision;
 
-/// A trie's table: nodes of 256 words (see [`super::trie`]).
+/// A trie (see [`super::trie`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trie {
     /// IPv4 addresses named by conditions; values are address classes.
@@ -21,25 +22,45 @@ pub enum Trie {
     Country6,
 }
 
-/// A dimension of the conditions; a generation that does not use one never looks it up.
+/// A hashed table of full-length addresses (see [`super::exact`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exact {
+    /// IPv4 addresses.
+    Four,
+    /// IPv6 addresses.
+    Six,
+}
+
+/// A dimension of the conditions; a generation that does not use one never looks it up. Places of one field are dimensions
+/// of their own, so that a set that only names sources never looks at a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Dimension {
-    /// Addresses.
-    Address = 1,
-    /// Ports.
-    Port = 2,
+    /// Source addresses.
+    AddressSource = 1,
+    /// Destination addresses.
+    AddressDestination = 2,
+    /// Addresses on either side.
+    AddressEither = 4,
+    /// Source ports.
+    PortSource = 8,
+    /// Destination ports.
+    PortDestination = 16,
+    /// Ports on either side.
+    PortEither = 32,
     /// Protocol numbers.
-    Protocol = 4,
+    Protocol = 64,
     /// TCP flags.
-    TcpFlags = 8,
+    TcpFlags = 128,
     /// IP length.
-    IpLength = 16,
+    IpLength = 256,
     /// Fragment state.
-    Fragment = 32,
+    Fragment = 512,
+    /// Payload bytes.
+    Payload = 1_024,
 }
 
-/// A CPU's share of the bucket: bytes it may spend, and the epoch they belong to.
+/// A CPU's share of a bucket: bytes it may spend, and the epoch they belong to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Credit {
@@ -49,7 +70,7 @@ pub struct Credit {
     pub bytes: u64,
 }
 
-/// What the stages ask of the world. A look-up that finds nothing is `None`, and the stages take the strict side.
+/// What the stages ask of the world. A look-up that finds nothing is `None` or 0, and the stages take the strict side.
 pub trait World {
     /// Called between stages. The kernel's side makes the verifier forget by which way the fields were found, so that the
     /// later stages are verified once and not once for each way; on the host there is nothing to do.
@@ -60,32 +81,50 @@ pub trait World {
     fn now_cached_ns(&mut self) -> u64;
     /// The time, exactly; it becomes the cached time, for the dearer part is done.
     fn now_exact_ns(&mut self) -> u64;
+    /// Epoch of the cached time.
+    fn epoch_cached(&self) -> u64;
     /// By how much [`Self::now_cached_ns`] may be late.
     fn tick_ns(&self) -> u64;
+    /// Measure slots in use: those from 0 up to this.
+    fn measures(&self) -> u32;
     /// Lease of a measure slot.
-    fn lease(&self, slot: u32) -> Option<Lease>;
-    /// Policy of a measure slot in this generation.
-    fn policy(&self, slot: u32) -> Option<&MeasurePolicy>;
+    fn lease(&self, slot: u32) -> Lease;
+    /// Sampling threshold of a measure slot, 0 to 2^32.
+    fn sampling_threshold(&self, slot: u32) -> u64;
+    /// Policy of this generation.
+    fn policy(&self) -> &Policy;
     /// Whether the sampling stage is on; only a laboratory program has it off.
     fn sampling_on(&self) -> bool;
     /// Whether the cap stage is on; only a laboratory program has it off.
     fn cap_on(&self) -> bool;
-    /// Parameters of the facility's bucket.
-    fn cap(&self) -> Option<CapPolicy>;
-    /// This CPU's credit.
-    fn credit(&self) -> Credit;
-    /// Sets this CPU's credit.
-    fn set_credit(&mut self, credit: Credit);
-    /// The bucket's word.
-    fn bucket(&self) -> Option<u64>;
-    /// Replaces the bucket's word if it still is `expected`; whether it was.
-    fn bucket_exchange(&self, expected: u64, new: u64) -> bool;
+    /// Parameters of a bucket: 0 is the facility's, 1 + slot a measure's.
+    fn cap(&self, bucket: u32) -> CapPolicy;
+    /// This CPU's credit of a bucket.
+    fn credit(&self, bucket: u32) -> Credit;
+    /// Sets this CPU's credit of a bucket.
+    fn set_credit(&mut self, bucket: u32, credit: Credit);
+    /// A bucket's word.
+    fn bucket(&self, bucket: u32) -> u64;
+    /// Replaces a bucket's word if it still is `expected`; whether it was.
+    fn bucket_exchange(&self, bucket: u32, expected: u64, new: u64) -> bool;
     /// Whether any rule of the generation has a condition in this dimension.
     fn uses(&self, dimension: Dimension) -> bool;
     /// Words of the rule masks that are in use (1 to 4).
     fn rule_words(&self) -> usize;
+    /// The root's word for an address's first sixteen bits.
+    fn trie_root(&self, trie: Trie, index: u16) -> u32;
     /// Word `index` of node `node`.
     fn trie_word(&self, trie: Trie, node: u32, index: u8) -> u32;
+    /// Buckets of a hashed table, a power of two, less one; `None` when the generation has no such table.
+    fn exact_mask(&self, table: Exact) -> Option<u32>;
+    /// Words of a table's prefilter, a power of two, less one.
+    fn prefilter_mask(&self, table: Exact) -> u32;
+    /// A word of a table's prefilter.
+    fn prefilter_word(&self, table: Exact, index: u32) -> u64;
+    /// A bucket of the IPv4 table.
+    fn exact4(&self, bucket: u32) -> Option<&Exact4>;
+    /// A bucket of the IPv6 table.
+    fn exact6(&self, bucket: u32) -> Option<&Exact6>;
     /// Masks of an address class.
     fn address_masks(&self, class: u32) -> Option<&ClassMasks>;
     /// Class of a port.
@@ -102,4 +141,8 @@ pub trait World {
     fn ip_length_mask(&self, class: u32) -> Option<&RuleMask>;
     /// Rules satisfied by a fragment state.
     fn fragment_mask(&self, fragment: u8) -> Option<&RuleMask>;
+    /// Payload signatures in use.
+    fn signatures(&self) -> u32;
+    /// A payload signature.
+    fn signature(&self, index: u32) -> Option<&Signature>;
 }

@@ -52,12 +52,14 @@ pub static NEXT: PerCpuArray<u32, 1> = PerCpuArray::new();
 
 /// Nothing but the drop.
 #[xdp(frags)]
+#[inline(always)]
 pub fn bare(_ctx: XdpContext) -> u32 {
     XDP_DROP
 }
 
 /// The pool and the drop.
 #[xdp(frags)]
+#[inline(always)]
 pub fn base(ctx: XdpContext) -> u32 {
     next_flow(&ctx);
     XDP_DROP
@@ -65,6 +67,7 @@ pub fn base(ctx: XdpContext) -> u32 {
 
 /// The pool and the whole way.
 #[xdp(frags)]
+#[inline(always)]
 pub fn pooled(ctx: XdpContext) -> u32 {
     next_flow(&ctx);
     observe(&ctx);
@@ -73,6 +76,7 @@ pub fn pooled(ctx: XdpContext) -> u32 {
 
 /// The whole way on the frame as it is.
 #[xdp(frags)]
+#[inline(always)]
 pub fn constant(ctx: XdpContext) -> u32 {
     observe(&ctx);
     XDP_DROP

@@ -9,6 +9,7 @@ use tap_ebpf::{constant, observe};
 
 /// Entry point; frames may span several buffers (`xdp.frags`, Linux 5.18).
 #[xdp(frags)]
+#[inline(always)]
 pub fn gwtap(ctx: XdpContext) -> u32 {
     observe(&ctx);
     if constant::is_inline() { XDP_PASS } else { XDP_DROP }

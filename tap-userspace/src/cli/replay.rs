@@ -203,7 +203,8 @@ fn laboratory_config(args: &Args, order: Option<&Order>) -> anyhow::Result<Labor
     let (facility, measure) = (&order.facility, &order.measure);
     let lease = Lease { not_before_ns: unix_ns(measure.not_before), deadline_ns: unix_ns(measure.not_after) };
     let cap_policy = cap_policy(facility.capacity_bits_per_second, facility.share_ppm)?;
-    Ok(LaboratoryConfig { sampling: !args.no_sampling, cap: !args.no_cap, cap_policy, lease, ..base })
+    let (sampling, cap) = (!args.no_sampling, !args.no_cap);
+    Ok(LaboratoryConfig { sampling, cap, cap_policy, measure_cap_policy: cap_policy, lease, ..base })
 }
 
 /// Nanoseconds since 1970; a time before is 1970, one after 2554 is the last that there is.

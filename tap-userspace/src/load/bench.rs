@@ -12,7 +12,7 @@ use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use std::os::fd::{AsFd as _, OwnedFd};
 use tap_common::abi::counter::Counters;
 use tap_common::abi::cpu::CpuState;
-use tap_common::abi::policy::{CapPolicy, Lease};
+use tap_common::abi::policy::{CapPolicy, FACILITY_BUCKET, Lease};
 
 /// The programs as built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tap-ebpf/bench.bpf.o");
@@ -150,11 +150,12 @@ impl Bench {
         let extra = Extra { globals: &globals, elements: &[("POOL", elements)] };
         let names: Vec<&'static str> = setup.programs.iter().map(|program| program.name()).collect();
         let mut ebpf = object::load_object(OBJECT, &names, setup.tables, constants, None, extra)?;
-        let mut lease: Array<MapData, Plain<Lease>> = object::array(&mut ebpf, "LEASE")?;
-        let always = Lease { not_before_ns: 0, deadline_ns: u64::MAX };
-        lease.set(0, Plain(always), 0).map_err(|error| LoadError::map("LEASE", error))?;
-        let mut cap: Array<MapData, Plain<CapPolicy>> = object::array(&mut ebpf, "CAP_POLICY")?;
-        cap.set(0, Plain(setup.cap_policy), 0).map_err(|error| LoadError::map("CAP_POLICY", error))?;
+        let shared = object::shared(&mut ebpf)?;
+        for slot in 0..setup.tables.measures {
+            shared.set_lease(slot, Lease { not_before_ns: 0, deadline_ns: u64::MAX });
+            shared.set_sampling(slot, setup.tables.sampling_thresholds.get(slot as usize).copied().unwrap_or(0));
+        }
+        shared.set_cap(FACILITY_BUCKET, setup.cap_policy);
         let mut pool: Array<MapData, Plain<Flow>> = object::array(&mut ebpf, "POOL")?;
         for (index, flow) in (0..elements).zip(setup.flows.iter().cycle()) {
             pool.set(index, Plain(*flow), 0).map_err(|error| LoadError::map("POOL", error))?;

@@ -1,14 +1,19 @@
 //! The host's world: the same tables in plain memory. It is the oracle of the kernel's world.
 
 use super::tables::Tables;
+use super::trie::TrieTable;
 use super::{Laboratory, Observation};
-use tap_common::abi::policy::{CapPolicy, Lease, MeasurePolicy};
-use tap_common::abi::rule::{ClassMasks, RuleMask};
+use std::cell::Cell;
+use tap_common::abi::policy::{BUCKETS, CapPolicy, FACILITY_BUCKET, Lease, Policy};
+use tap_common::abi::rule::{ClassMasks, RuleMask, Signature};
+use tap_common::abi::tables::{Exact4, Exact6};
+use tap_common::limits::MEASURES_MAX;
+use tap_common::path::cap::epoch_of;
 use tap_common::path::decide;
 use tap_common::path::frame::Bytes;
 use tap_common::path::transport::MirrorTransport;
 use tap_common::path::verdict::Decision;
-use tap_common::path::world::{Credit, Dimension, Trie, World};
+use tap_common::path::world::{Credit, Dimension, Exact, Trie, World};
 
 /// How a laboratory world is set up; the kernel's takes the same.
 #[derive(Clone, Copy, Debug)]
@@ -17,9 +22,11 @@ pub struct LaboratoryConfig {
     pub sampling: bool,
     /// Whether the cap stage is on.
     pub cap: bool,
-    /// The bucket's parameters.
+    /// Parameters of the facility's bucket.
     pub cap_policy: CapPolicy,
-    /// The lease of slot 0, in the injected clock.
+    /// Parameters of each measure's own bucket; they count when there are several measures.
+    pub measure_cap_policy: CapPolicy,
+    /// The lease of every slot, in the injected clock.
     pub lease: Lease,
     /// Mirror transport that is removed; none takes the frames as they are.
     pub transport: Option<MirrorTransport>,
@@ -32,6 +39,7 @@ impl Default for LaboratoryConfig {
             sampling: false,
             cap: false,
             cap_policy: CapPolicy::default(),
+            measure_cap_policy: CapPolicy::default(),
             lease: Lease { not_before_ns: 0, deadline_ns: u64::MAX },
             transport: None,
         }
@@ -42,16 +50,29 @@ impl Default for LaboratoryConfig {
 pub struct HostWorld<'a> {
     tables: &'a Tables,
     config: LaboratoryConfig,
+    leases: [Lease; MEASURES_MAX],
     now_ns: u64,
-    credit: Credit,
-    bucket: std::cell::Cell<u64>,
+    credits: [Credit; BUCKETS],
+    buckets: [Cell<u64>; BUCKETS],
 }
 
 impl<'a> HostWorld<'a> {
     /// A world over `tables`.
     #[must_use]
     pub fn new(tables: &'a Tables, config: LaboratoryConfig) -> Self {
-        Self { tables, config, now_ns: 0, credit: Credit::default(), bucket: std::cell::Cell::new(0) }
+        Self {
+            tables,
+            config,
+            leases: [config.lease; MEASURES_MAX],
+            now_ns: 0,
+            credits: [Credit::default(); BUCKETS],
+            buckets: Default::default(),
+        }
+    }
+
+    /// Sets the injected clock; [`Laboratory::decide`] does it for each frame.
+    pub fn set_now(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
     }
 }
 
@@ -63,14 +84,16 @@ impl Laboratory for HostWorld<'_> {
         Ok(decision)
     }
 
-    fn set_lease(&mut self, lease: Lease) -> Result<(), super::LoadError> {
-        self.config.lease = lease;
+    fn set_slot_lease(&mut self, slot: u32, lease: Lease) -> Result<(), super::LoadError> {
+        if let Some(place) = self.leases.get_mut(slot as usize) {
+            *place = lease;
+        }
         Ok(())
     }
 }
 
 fn at<T>(table: &[T], index: u32) -> Option<&T> {
-    table.get(usize::try_from(index).ok()?)
+    table.get(index as usize)
 }
 
 impl World for HostWorld<'_> {
@@ -88,16 +111,28 @@ impl World for HostWorld<'_> {
         self.now_ns
     }
 
+    fn epoch_cached(&self) -> u64 {
+        epoch_of(self.now_ns)
+    }
+
     fn tick_ns(&self) -> u64 {
         0
     }
 
-    fn lease(&self, slot: u32) -> Option<Lease> {
-        (slot == 0).then_some(self.config.lease)
+    fn measures(&self) -> u32 {
+        self.tables.measures
     }
 
-    fn policy(&self, slot: u32) -> Option<&MeasurePolicy> {
-        (slot == 0).then_some(&self.tables.policy)
+    fn lease(&self, slot: u32) -> Lease {
+        at(&self.leases, slot).copied().unwrap_or_default()
+    }
+
+    fn sampling_threshold(&self, slot: u32) -> u64 {
+        at(&self.tables.sampling_thresholds, slot).copied().unwrap_or(0)
+    }
+
+    fn policy(&self) -> &Policy {
+        &self.tables.fixed.policy
     }
 
     fn sampling_on(&self) -> bool {
@@ -108,26 +143,29 @@ impl World for HostWorld<'_> {
         self.config.cap
     }
 
-    fn cap(&self) -> Option<CapPolicy> {
-        Some(self.config.cap_policy)
+    fn cap(&self, bucket: u32) -> CapPolicy {
+        if bucket == FACILITY_BUCKET { self.config.cap_policy } else { self.config.measure_cap_policy }
     }
 
-    fn credit(&self) -> Credit {
-        self.credit
+    fn credit(&self, bucket: u32) -> Credit {
+        at(&self.credits, bucket).copied().unwrap_or_default()
     }
 
-    fn set_credit(&mut self, credit: Credit) {
-        self.credit = credit;
+    fn set_credit(&mut self, bucket: u32, credit: Credit) {
+        if let Some(place) = self.credits.get_mut(bucket as usize) {
+            *place = credit;
+        }
     }
 
-    fn bucket(&self) -> Option<u64> {
-        Some(self.bucket.get())
+    fn bucket(&self, bucket: u32) -> u64 {
+        at(&self.buckets, bucket).map_or(0, Cell::get)
     }
 
-    fn bucket_exchange(&self, expected: u64, new: u64) -> bool {
-        let same = self.bucket.get() == expected;
+    fn bucket_exchange(&self, bucket: u32, expected: u64, new: u64) -> bool {
+        let Some(word) = at(&self.buckets, bucket) else { return false };
+        let same = word.get() == expected;
         if same {
-            self.bucket.set(new);
+            word.set(new);
         }
         same
     }
@@ -140,14 +178,45 @@ impl World for HostWorld<'_> {
         self.tables.rule_words as usize
     }
 
+    fn trie_root(&self, trie: Trie, index: u16) -> u32 {
+        at(&*self.trie(trie).root, u32::from(index)).copied().unwrap_or(0)
+    }
+
     fn trie_word(&self, trie: Trie, node: u32, index: u8) -> u32 {
-        let nodes = match trie {
-            Trie::Selector4 => &self.tables.selector4,
-            Trie::Selector6 => &self.tables.selector6,
-            Trie::Country4 => &self.tables.country4,
-            Trie::Country6 => &self.tables.country6,
+        at(&self.trie(trie).nodes, node).and_then(|words| words.get(usize::from(index))).copied().unwrap_or(0)
+    }
+
+    fn exact_mask(&self, table: Exact) -> Option<u32> {
+        match table {
+            Exact::Four => self.tables.exact4.bucket_count(),
+            Exact::Six => self.tables.exact6.bucket_count(),
+        }
+        .checked_sub(1)
+    }
+
+    fn prefilter_mask(&self, table: Exact) -> u32 {
+        let words = match table {
+            Exact::Four => self.tables.exact4.prefilter_words(),
+            Exact::Six => self.tables.exact6.prefilter_words(),
         };
-        at(nodes, node).and_then(|words| words.get(usize::from(index))).copied().unwrap_or(0)
+        words - 1
+    }
+
+    fn prefilter_word(&self, table: Exact, index: u32) -> u64 {
+        match table {
+            Exact::Four => at(&self.tables.exact4.prefilter, index),
+            Exact::Six => at(&self.tables.exact6.prefilter, index),
+        }
+        .copied()
+        .unwrap_or(0)
+    }
+
+    fn exact4(&self, bucket: u32) -> Option<&Exact4> {
+        at(&self.tables.exact4.buckets, bucket)
+    }
+
+    fn exact6(&self, bucket: u32) -> Option<&Exact6> {
+        at(&self.tables.exact6.buckets, bucket)
     }
 
     fn address_masks(&self, class: u32) -> Option<&ClassMasks> {
@@ -155,7 +224,7 @@ impl World for HostWorld<'_> {
     }
 
     fn port_class(&self, port: u16) -> u32 {
-        at(&self.tables.port_class, u32::from(port)).copied().map_or(0, u32::from)
+        at(&self.tables.fixed.port_class, u32::from(port)).copied().map_or(0, u32::from)
     }
 
     fn port_masks(&self, class: u32) -> Option<&ClassMasks> {
@@ -163,15 +232,15 @@ impl World for HostWorld<'_> {
     }
 
     fn protocol_mask(&self, protocol: u8) -> Option<&RuleMask> {
-        at(&self.tables.protocol_mask, u32::from(protocol))
+        at(&self.tables.fixed.protocol_mask, u32::from(protocol))
     }
 
     fn tcp_flags_mask(&self, index: u32) -> Option<&RuleMask> {
-        at(&self.tables.tcp_flags_mask, index)
+        at(&self.tables.fixed.tcp_flags_mask, index)
     }
 
     fn ip_length_class(&self, length: u32) -> u32 {
-        at(&self.tables.ip_length_class, length).copied().map_or(0, u32::from)
+        at(&self.tables.fixed.ip_length_class, length).copied().map_or(0, u32::from)
     }
 
     fn ip_length_mask(&self, class: u32) -> Option<&RuleMask> {
@@ -179,6 +248,25 @@ impl World for HostWorld<'_> {
     }
 
     fn fragment_mask(&self, fragment: u8) -> Option<&RuleMask> {
-        at(&self.tables.fragment_mask, u32::from(fragment))
+        at(&self.tables.fixed.fragment_mask, u32::from(fragment))
+    }
+
+    fn signatures(&self) -> u32 {
+        self.tables.signatures
+    }
+
+    fn signature(&self, index: u32) -> Option<&Signature> {
+        at(&self.tables.fixed.signatures, index)
+    }
+}
+
+impl HostWorld<'_> {
+    fn trie(&self, trie: Trie) -> &TrieTable {
+        match trie {
+            Trie::Selector4 => &self.tables.selector4,
+            Trie::Selector6 => &self.tables.selector6,
+            Trie::Country4 => &self.tables.country4,
+            Trie::Country6 => &self.tables.country6,
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! and the tests can make one.
 
 use super::host::{HostWorld, LaboratoryConfig};
+use super::mapped::SharedMemory;
 use super::object::{self, Constants};
 use super::plain::Plain;
 use super::{Laboratory, LoadError, Observation, Tables};
@@ -13,7 +14,7 @@ use aya::programs::{TestRun, TestRunOptions};
 use std::time::Duration;
 use tap_common::abi::counter::Counters;
 use tap_common::abi::cpu::CpuState;
-use tap_common::abi::policy::{CapPolicy, Lease};
+use tap_common::abi::policy::{FACILITY_BUCKET, Lease};
 use tap_common::path::verdict::Decision;
 
 /// The shortest frame `BPF_PROG_TEST_RUN` takes: an Ethernet header (net/bpf/test_run.c).
@@ -25,7 +26,7 @@ const TEST_RUN_BYTES_MAX: usize = 3_520 + 17 * 4_096;
 pub struct KernelWorld<'a> {
     ebpf: Ebpf,
     clock: Array<MapData, u64>,
-    lease: Array<MapData, Plain<Lease>>,
+    shared: SharedMemory,
     cpu: PerCpuArray<MapData, Plain<CpuState>>,
     shown: Array<MapData, Plain<Decision>>,
     host: HostWorld<'a>,
@@ -47,16 +48,19 @@ impl<'a> KernelWorld<'a> {
             transport: config.transport,
         };
         let mut ebpf = object::load(tables, constants, None)?;
-        let mut lease = object::array(&mut ebpf, "LEASE")?;
-        lease.set(0, Plain(config.lease), 0).map_err(|error| LoadError::map("LEASE", error))?;
-        let mut cap: Array<MapData, Plain<CapPolicy>> = object::array(&mut ebpf, "CAP_POLICY")?;
-        cap.set(0, Plain(config.cap_policy), 0).map_err(|error| LoadError::map("CAP_POLICY", error))?;
+        let shared = object::shared(&mut ebpf)?;
+        for slot in 0..tables.measures {
+            shared.set_lease(slot, config.lease);
+            shared.set_sampling(slot, tables.sampling_thresholds.get(slot as usize).copied().unwrap_or(0));
+            shared.set_cap(FACILITY_BUCKET + 1 + slot, config.measure_cap_policy);
+        }
+        shared.set_cap(FACILITY_BUCKET, config.cap_policy);
         let clock = ebpf.take_map("CLOCK").ok_or(LoadError::Missing { what: "CLOCK" })?;
         let clock = Array::try_from(clock).map_err(|error| LoadError::map("CLOCK", error))?;
         let cpu = ebpf.take_map("CPU").ok_or(LoadError::Missing { what: "CPU" })?;
         let cpu = PerCpuArray::try_from(cpu).map_err(|error| LoadError::map("CPU", error))?;
         let shown = object::array(&mut ebpf, "SHOWN")?;
-        Ok(Self { ebpf, clock, lease, cpu, shown, host: HostWorld::new(tables, config) })
+        Ok(Self { ebpf, clock, shared, cpu, shown, host: HostWorld::new(tables, config) })
     }
 
     /// Runs the program `repeat` times over one frame; the kernel's mean duration of one run, in whole nanoseconds.
@@ -102,8 +106,9 @@ impl Laboratory for KernelWorld<'_> {
         Ok(decision)
     }
 
-    fn set_lease(&mut self, lease: Lease) -> Result<(), LoadError> {
-        self.host.set_lease(lease)?;
-        self.lease.set(0, Plain(lease), 0).map_err(|error| LoadError::map("LEASE", error))
+    fn set_slot_lease(&mut self, slot: u32, lease: Lease) -> Result<(), LoadError> {
+        self.host.set_slot_lease(slot, lease)?;
+        self.shared.set_lease(slot, lease);
+        Ok(())
     }
 }

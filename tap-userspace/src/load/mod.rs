@@ -9,6 +9,7 @@ pub mod bench;
 pub mod host;
 #[cfg(feature = "laboratory")]
 pub mod laboratory;
+mod mapped;
 mod object;
 mod pins;
 mod plain;
@@ -21,11 +22,12 @@ pub mod trie;
 pub use host::{HostWorld, LaboratoryConfig};
 #[cfg(feature = "laboratory")]
 pub use laboratory::KernelWorld;
-pub use tables::{MeasureParameters, Tables};
-pub use tap::{Attach, ProgramInfo, Tap, TapConfig, cap_policy};
+pub use tables::{MeasureParameters, MeasureSet, Tables};
+pub use tap::{Attach, CapSlot, ProgramInfo, Tap, TapConfig, cap_policy};
 
 use std::path::PathBuf;
 use tap_common::abi::policy::Lease;
+use tap_common::limits::MEASURES_MAX;
 use tap_common::path::verdict::Decision;
 
 /// What a laboratory world shows of one packet: the whole decision.
@@ -39,21 +41,47 @@ pub trait Laboratory {
     /// The kernel's side may fail; the host's does not.
     fn decide(&mut self, frame: &[u8], now_ns: u64) -> Result<Observation, LoadError>;
 
-    /// Sets the lease of slot 0.
+    /// Sets the lease of every slot.
     ///
     /// # Errors
     /// As above.
-    fn set_lease(&mut self, lease: Lease) -> Result<(), LoadError>;
+    fn set_lease(&mut self, lease: Lease) -> Result<(), LoadError> {
+        (0..MEASURES_MAX as u32).try_for_each(|slot| self.set_slot_lease(slot, lease))
+    }
+
+    /// Sets the lease of one slot.
+    ///
+    /// # Errors
+    /// As above.
+    fn set_slot_lease(&mut self, slot: u32, lease: Lease) -> Result<(), LoadError>;
 }
 
 /// What can go wrong on the kernel's side.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// No measure, or more than there are slots.
+    #[error("{measures} measures; a tap carries 1 to {max}", max = tap_common::limits::MEASURES_MAX)]
+    Measures {
+        /// How many were asked for.
+        measures: usize,
+    },
     /// More rules than a generation holds.
-    #[error("the set has {rules} rules; a generation holds {max}: split the set", max = tap_common::limits::RULES_MAX)]
+    #[error(
+        "the measures' sets have {rules} rules together; a generation holds {max}: join rules or run fewer measures here",
+        max = tap_common::limits::RULES_MAX
+    )]
     TooManyRules {
-        /// Rules of the set.
+        /// Rules of all sets.
         rules: usize,
+    },
+    /// More different payload conditions than a generation holds.
+    #[error(
+        "the measures' sets have {signatures} different payload conditions together; a generation holds {max}",
+        max = tap_common::limits::SIGNATURES_MAX
+    )]
+    TooManySignatures {
+        /// Different signatures of all sets.
+        signatures: usize,
     },
     /// More memory than a generation may take.
     #[error(

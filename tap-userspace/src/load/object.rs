@@ -2,21 +2,28 @@
 //!
 //! In: tables, mode, where the shared maps are pinned. Out: a loaded program that is attached nowhere yet.
 
+use super::mapped::{Mapped, SharedMemory};
 use super::plain::{Layout, Plain};
 use super::{LoadError, Tables};
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
+use nix::libc;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
+use tap_common::abi::tables::FixedTables;
 use tap_common::path::transport::MirrorTransport;
 
 /// The XDP program as built by `cargo xtask build-ebpf`; its source is `tap-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tap-ebpf/gwtap.bpf.o");
 
 /// Maps that all generations of a tap share.
-pub(super) const SHARED: [&str; 6] = ["CPU", "BUCKET", "CAP_POLICY", "LEASE", "RINGS", "INSTANCE"];
+pub(super) const SHARED: [&str; 4] = ["CPU", "SHARED", "RINGS", "INSTANCE"];
+
+/// The data section of the tables of fixed size, as a map.
+const FIXED: &str = ".bss";
 
 /// Load-time constants of a generation.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +66,8 @@ pub(super) fn load_object(
     let log_reasons = flag(constants.log_reasons);
     let transport = constants.transport.unwrap_or(MirrorTransport::NONE);
     let (transport_port, [transport_high, transport_low]) = (u32::from(transport.port), transport.local6);
+    let (exact4, exact6) = (tables.exact4.bucket_count(), tables.exact6.bucket_count());
+    let (prefilter4, prefilter6) = (tables.exact4.prefilter_words(), tables.exact6.prefilter_words());
     let mut loader = EbpfLoader::new();
     loader
         .override_global("LABORATORY", &laboratory, true)
@@ -66,7 +75,13 @@ pub(super) fn load_object(
         .override_global("SAMPLING", &sampling, true)
         .override_global("CAP", &cap, true)
         .override_global("LOG_REASONS", &log_reasons, true)
+        .override_global("MEASURES", &tables.measures, true)
         .override_global("DIMENSIONS", &tables.dimensions, true)
+        .override_global("SIGNATURES", &tables.signatures, true)
+        .override_global("EXACT4_BUCKETS", &exact4, true)
+        .override_global("EXACT6_BUCKETS", &exact6, true)
+        .override_global("PREFILTER4_WORDS", &prefilter4, true)
+        .override_global("PREFILTER6_WORDS", &prefilter6, true)
         .override_global("RULE_WORDS", &tables.rule_words, true)
         .override_global("TRANSPORT", &transport.kind, true)
         .override_global("TRANSPORT_PORT", &transport_port, true)
@@ -114,7 +129,7 @@ pub(super) fn program_named<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Resul
 /// SHA-256 over the object, the constants and the tables: what runs, in one number.
 pub(super) fn digest(tables: &Tables, constants: Constants) -> [u8; 32] {
     let mut hash = Sha256::new();
-    hash.update(b"gwtap program 1\n");
+    hash.update(b"gwtap program 2\n");
     hash.update(Sha256::digest(OBJECT));
     hash.update([
         u8::from(constants.laboratory),
@@ -141,48 +156,73 @@ pub(super) fn array<T: Layout>(ebpf: &mut Ebpf, name: &'static str) -> Result<Ar
     Array::try_from(map).map_err(|error| LoadError::map(name, error))
 }
 
-fn sizes(tables: &Tables) -> [(&'static str, usize); 7] {
+/// The memory of the map `SHARED` of an object whose maps are its own.
+pub(super) fn shared(ebpf: &mut Ebpf) -> Result<SharedMemory, LoadError> {
+    SharedMemory::new(data(ebpf, "SHARED")?.fd().as_fd())
+}
+
+fn data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
+    match ebpf.take_map(name) {
+        Some(Map::Array(map)) => Ok(map),
+        _ => Err(LoadError::Missing { what: name }),
+    }
+}
+
+fn sizes(tables: &Tables) -> [(&'static str, usize); 11] {
     [
-        ("SELECTOR4", tables.selector4.len()),
-        ("SELECTOR6", tables.selector6.len()),
-        ("COUNTRY4", tables.country4.len()),
-        ("COUNTRY6", tables.country6.len()),
+        ("SELECTOR4", tables.selector4.nodes.len()),
+        ("SELECTOR6", tables.selector6.nodes.len()),
+        ("COUNTRY4", tables.country4.nodes.len()),
+        ("COUNTRY6", tables.country6.nodes.len()),
+        ("EXACT4", tables.exact4.buckets.len()),
+        ("EXACT6", tables.exact6.buckets.len()),
+        ("PREFILTER4", tables.exact4.prefilter.len()),
+        ("PREFILTER6", tables.exact6.prefilter.len()),
         ("ADDRESS_MASKS", tables.address_masks.len()),
         ("PORT_MASKS", tables.port_masks.len()),
         ("IP_LENGTH_MASK", tables.ip_length_mask.len()),
     ]
 }
 
+/// Writes the generation's tables, and freezes them: nobody changes what was verified and digested.
 fn fill(ebpf: &mut Ebpf, tables: &Tables) -> Result<(), LoadError> {
-    write(ebpf, "POLICY", std::slice::from_ref(&tables.policy))?;
-    write(ebpf, "SELECTOR4", &tables.selector4)?;
-    write(ebpf, "SELECTOR6", &tables.selector6)?;
-    write(ebpf, "COUNTRY4", &tables.country4)?;
-    write(ebpf, "COUNTRY6", &tables.country6)?;
+    write(ebpf, "SELECTOR4", &tables.selector4.nodes)?;
+    write(ebpf, "SELECTOR6", &tables.selector6.nodes)?;
+    write(ebpf, "COUNTRY4", &tables.country4.nodes)?;
+    write(ebpf, "COUNTRY6", &tables.country6.nodes)?;
+    write(ebpf, "EXACT4", &tables.exact4.buckets)?;
+    write(ebpf, "EXACT6", &tables.exact6.buckets)?;
+    write(ebpf, "PREFILTER4", &tables.exact4.prefilter)?;
+    write(ebpf, "PREFILTER6", &tables.exact6.prefilter)?;
     write(ebpf, "ADDRESS_MASKS", &tables.address_masks)?;
     write(ebpf, "PORT_MASKS", &tables.port_masks)?;
-    write(ebpf, "PROTOCOL_MASK", &tables.protocol_mask)?;
-    write(ebpf, "TCP_FLAGS_MASK", &tables.tcp_flags_mask)?;
     write(ebpf, "IP_LENGTH_MASK", &tables.ip_length_mask)?;
-    write(ebpf, "FRAGMENT_MASK", &tables.fragment_mask)?;
-    write_whole::<{ u16::MAX as usize + 1 }>(ebpf, "PORT_CLASS", &tables.port_class)?;
-    write_whole::<{ tap_common::limits::IP_LENGTHS }>(ebpf, "IP_LENGTH_CLASS", &tables.ip_length_class)
+    let map = data(ebpf, FIXED)?;
+    let descriptor = map.fd().as_fd().try_clone_to_owned().map_err(|error| LoadError::kernel("fill a table", error))?;
+    let mut fixed: Array<MapData, Plain<FixedTables>> =
+        Array::try_from(Map::Array(map)).map_err(|error| LoadError::map(FIXED, error))?;
+    fixed.set(0, Plain::by_reference(&*tables.fixed), 0).map_err(|error| LoadError::map(FIXED, error))?;
+    freeze(FIXED, descriptor.as_fd())
 }
 
-/// Writes each element of a table.
+/// Writes a table whole, through memory: a call for each element would take most of a swap's time.
 fn write<T: Layout>(ebpf: &mut Ebpf, name: &'static str, values: &[T]) -> Result<(), LoadError> {
-    let mut map: Array<MapData, Plain<T>> = array(ebpf, name)?;
-    for (index, value) in (0..).zip(values) {
-        map.set(index, Plain(*value), 0).map_err(|error| LoadError::map(name, error))?;
+    let map = data(ebpf, name)?;
+    if !values.is_empty() {
+        Mapped::new(name, map.fd().as_fd(), size_of_val(values))?.fill(name, values)?;
     }
-    Ok(())
+    freeze(name, map.fd().as_fd())
 }
 
-/// Writes a table that is one element of the map.
-fn write_whole<const N: usize>(ebpf: &mut Ebpf, name: &'static str, values: &[u16]) -> Result<(), LoadError>
-where
-    [u16; N]: Layout,
-{
-    let whole: &[u16; N] = values.try_into().map_err(|_size| LoadError::Missing { what: name })?;
-    write(ebpf, name, std::slice::from_ref(whole))
+/// `BPF_MAP_FREEZE` (Linux 5.2): from now on nobody writes the map from outside the program, which only reads it.
+fn freeze(name: &'static str, map: BorrowedFd<'_>) -> Result<(), LoadError> {
+    /// `enum bpf_cmd` of include/uapi/linux/bpf.h.
+    const BPF_MAP_FREEZE: libc::c_int = 22;
+    // The beginning of `union bpf_attr`: the descriptor; what is behind it counts as 0.
+    let attributes: [i32; 2] = [map.as_raw_fd(), 0];
+    // SAFETY: the call reads the given number of bytes at the given address.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_FREEZE, attributes.as_ptr(), size_of_val(&attributes)) };
+    nix::Error::result(result)
+        .map(drop)
+        .map_err(|error| LoadError::kernel("freeze a table", format!("{name}: {error}")))
 }

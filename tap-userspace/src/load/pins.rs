@@ -3,6 +3,7 @@
 //! `<pin directory>/<interface>/`: the shared maps by name, `rings/<cpu>`, `link`.
 
 use super::LoadError;
+use super::mapped::SharedMemory;
 use super::object::SHARED;
 use super::plain::{Layout, Plain};
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray};
@@ -10,8 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tap_common::abi::ABI_VERSION;
 use tap_common::abi::cpu::CpuState;
-use tap_common::abi::policy::Instance;
-use tap_common::limits::{CPUS_MAX, MEASURES_MAX, RING_BYTES};
+use tap_common::abi::policy::{Instance, Shared};
+use tap_common::limits::{CPUS_MAX, RING_BYTES};
+
+/// The agent may map the values into its memory (include/uapi/linux/bpf.h, Linux 5.5).
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// The folder of one tap's pins.
 pub(super) struct Pins {
@@ -62,17 +66,15 @@ impl Pins {
     /// Makes all shared maps. `INSTANCE` is pinned last: without it the others are void.
     fn make(&self, cpus: usize) -> Result<(), LoadError> {
         use aya_obj::generated::bpf_map_type as kind;
-        self.pin(create("CPU", kind::BPF_MAP_TYPE_PERCPU_ARRAY, size_of::<CpuState>(), 1)?, "CPU")?;
-        self.pin(create("BUCKET", kind::BPF_MAP_TYPE_ARRAY, 8, 1)?, "BUCKET")?;
-        self.pin(create("CAP_POLICY", kind::BPF_MAP_TYPE_ARRAY, 16, 1)?, "CAP_POLICY")?;
-        self.pin(create("LEASE", kind::BPF_MAP_TYPE_ARRAY, 16, MEASURES_MAX)?, "LEASE")?;
+        self.pin(create("CPU", kind::BPF_MAP_TYPE_PERCPU_ARRAY, size_of::<CpuState>(), 0)?, "CPU")?;
+        self.pin(create("SHARED", kind::BPF_MAP_TYPE_ARRAY, size_of::<Shared>(), BPF_F_MMAPABLE)?, "SHARED")?;
         for cpu in 0..cpus {
             self.pin(create_ring(RING_BYTES)?, &format!("rings/{cpu}"))?;
         }
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| LoadError::Random { reason: error.to_string() })?;
         let instance = Instance { abi_version: ABI_VERSION, reserved: 0, id };
-        let map = create("INSTANCE", kind::BPF_MAP_TYPE_ARRAY, size_of::<Instance>(), 1)?;
+        let map = create("INSTANCE", kind::BPF_MAP_TYPE_ARRAY, size_of::<Instance>(), 0)?;
         let mut array = Array::<_, Plain<Instance>>::try_from(Map::Array(map))
             .map_err(|error| LoadError::map("INSTANCE", error))?;
         array.set(0, Plain(instance), 0).map_err(|error| LoadError::map("INSTANCE", error))?;
@@ -94,6 +96,11 @@ impl Pins {
 
     pub(super) fn array<T: Layout>(&self, name: &'static str) -> Result<Array<MapData, Plain<T>>, LoadError> {
         Array::try_from(Map::Array(self.map(name)?)).map_err(|error| LoadError::map(name, error))
+    }
+
+    /// The memory of the shared value.
+    pub(super) fn shared(&self) -> Result<SharedMemory, LoadError> {
+        SharedMemory::new(self.map("SHARED")?.fd().as_fd())
     }
 
     pub(super) fn cpu(&self) -> Result<PerCpuArray<MapData, Plain<CpuState>>, LoadError> {
@@ -143,15 +150,15 @@ impl Pins {
     }
 }
 
+/// A map of one element.
 fn create(
     name: &'static str,
     kind: aya_obj::generated::bpf_map_type,
     value_bytes: usize,
-    elements: usize,
+    flags: u32,
 ) -> Result<MapData, LoadError> {
-    let number = |size: usize| u32::try_from(size).map_err(|_large| LoadError::Missing { what: name });
-    let (value_bytes, elements) = (number(value_bytes)?, number(elements)?);
-    let map = aya_obj::Map::new_from_params(kind as u32, 4, value_bytes, elements, 0);
+    let value_bytes = u32::try_from(value_bytes).map_err(|_large| LoadError::Missing { what: name })?;
+    let map = aya_obj::Map::new_from_params(kind as u32, 4, value_bytes, 1, flags);
     MapData::create(map, name, None).map_err(|error| LoadError::map(name, error))
 }
 

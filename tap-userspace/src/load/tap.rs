@@ -5,13 +5,14 @@
 //! step on the link: a packet sees the old set or the new one, never a mixture, and a set that does not load changes
 //! nothing.
 
+use super::mapped::SharedMemory;
 use super::object::{self, Constants};
 use super::pins::Pins;
 use super::plain::Plain;
 use super::reason_log::ReasonLog;
 use super::{LoadError, Tables};
 use aya::Ebpf;
-use aya::maps::{Array, MapData, PerCpuArray};
+use aya::maps::{MapData, PerCpuArray};
 use aya::programs::XdpMode;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
@@ -19,8 +20,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use tap_common::abi::counter::Counters;
 use tap_common::abi::cpu::CpuState;
-use tap_common::abi::policy::{CapPolicy, Instance, Lease};
-use tap_common::limits::{CHUNK_BYTES_MAX, CHUNKS_PER_EPOCH, CREDIT_BITS, CREDIT_PPM, EPOCH_NS, PPM};
+use tap_common::abi::policy::{CapPolicy, FACILITY_BUCKET, Instance, Lease};
+use tap_common::limits::{CHUNK_BYTES_MAX, CHUNKS_PER_EPOCH, CREDIT_BITS, CREDIT_PPM, EPOCH_NS, MEASURES_MAX, PPM};
 use tap_common::path::transport::MirrorTransport;
 
 /// How the program is attached; never silently another way.
@@ -72,7 +73,17 @@ pub struct Tap {
     pins: Pins,
     rings: Vec<OwnedFd>,
     instance: Instance,
+    shared: SharedMemory,
     running: Option<Running>,
+}
+
+/// Which cap is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapSlot {
+    /// The facility's: all measures together.
+    Facility,
+    /// That of the measure in this slot; it counts when several measures are in use.
+    Measure(u32),
 }
 
 struct Running {
@@ -92,8 +103,9 @@ impl Tap {
             .map_err(|error| LoadError::Interface { interface: config.interface.clone(), error: error.into() })?;
         let pins = Pins::open(&config.pin_directory, &config.interface)?;
         let (instance, rings) = pins.make_or_take_over()?;
-        let mut tap = Self { config, pins, rings, instance, running: None };
-        tap.write_cap(tap.config.cap_policy)?;
+        let shared = pins.shared()?;
+        let tap = Self { config, pins, rings, instance, shared, running: None };
+        tap.set_cap(CapSlot::Facility, tap.config.cap_policy);
         Ok(tap)
     }
 
@@ -146,13 +158,30 @@ impl Tap {
         }
     }
 
-    /// Writes the lease of a measure slot.
-    ///
-    /// # Errors
-    /// The map cannot be written.
-    pub fn set_lease(&mut self, slot: u32, lease: Lease) -> Result<(), LoadError> {
-        let mut map: Array<MapData, Plain<Lease>> = self.pins.array("LEASE")?;
-        map.set(slot, Plain(lease), 0).map_err(|error| LoadError::map("LEASE", error))
+    /// Writes the lease of a measure slot; a slot that is none is not written.
+    pub fn set_lease(&self, slot: u32, lease: Lease) {
+        if (slot as usize) < MEASURES_MAX {
+            self.shared.set_lease(slot, lease);
+        }
+    }
+
+    /// Writes the sampling threshold of a measure slot (see [`tap_common::path::sample::threshold`]). The kernel's default
+    /// is 0: nothing is sampled before this was called.
+    pub fn set_sampling(&self, slot: u32, threshold: u64) {
+        if (slot as usize) < MEASURES_MAX {
+            self.shared.set_sampling(slot, threshold);
+        }
+    }
+
+    /// Writes a cap. The kernel's default is 0: nothing is admitted before this was called.
+    pub fn set_cap(&self, slot: CapSlot, policy: CapPolicy) {
+        match slot {
+            CapSlot::Facility => self.shared.set_cap(FACILITY_BUCKET, policy),
+            CapSlot::Measure(slot) if (slot as usize) < MEASURES_MAX => {
+                self.shared.set_cap(FACILITY_BUCKET + 1 + slot, policy);
+            }
+            CapSlot::Measure(_) => {}
+        }
     }
 
     /// Counters, summed over CPUs.
@@ -194,11 +223,6 @@ impl Tap {
     /// A pin cannot be removed.
     pub fn detach(self) -> Result<(), LoadError> {
         self.pins.remove()
-    }
-
-    fn write_cap(&mut self, policy: CapPolicy) -> Result<(), LoadError> {
-        let mut map: Array<MapData, Plain<CapPolicy>> = self.pins.array("CAP_POLICY")?;
-        map.set(0, Plain(policy), 0).map_err(|error| LoadError::map("CAP_POLICY", error))
     }
 
     fn pinned_link(&self) -> Result<Option<XdpLink>, LoadError> {

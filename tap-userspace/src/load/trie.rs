@@ -1,12 +1,20 @@
 //! Builds the tries of [`tap_common::path::trie`]: disjoint ranges in, nodes out, every value pushed down to the leaves.
 
-use tap_common::path::trie::{NODE, ROOT_NODES};
+use tap_common::abi::tables::{Node, TRIE_ROOT_WORDS};
+use tap_common::path::trie::NODE;
 
-/// A node's words, as the kernel's array holds them.
-pub type Node = [u32; 256];
+/// A trie: its root, and the nodes below by number.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TrieTable {
+    /// A word for each value of the first sixteen bits.
+    pub root: Box<[u32; TRIE_ROOT_WORDS]>,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+}
 
 /// A trie under construction, of one address family.
 pub struct TrieBuilder {
+    root: Box<[u32; TRIE_ROOT_WORDS]>,
     nodes: Vec<Node>,
     bits: u32,
     nodes_max: usize,
@@ -20,7 +28,10 @@ impl TrieBuilder {
     /// An empty trie for addresses of `bits` bits (32 or 128), with at most `nodes_max` nodes of 1 KiB.
     #[must_use]
     pub fn new(bits: u32, nodes_max: usize) -> Self {
-        Self { nodes: vec![[0; 256]; ROOT_NODES as usize], bits, nodes_max }
+        // Made in place: it is large for a thread's stack.
+        // SAFETY: all zero is a value of every word.
+        let root = unsafe { Box::<[u32; TRIE_ROOT_WORDS]>::new_zeroed().assume_init() };
+        Self { root, nodes: Vec::new(), bits, nodes_max }
     }
 
     /// Gives the addresses `first..=last` the value `value` (below 2^31). Ranges must not overlap.
@@ -34,17 +45,16 @@ impl TrieBuilder {
         for slot in from..=to {
             let start = slot << shift;
             let end = start + ((1u128 << shift) - 1);
-            let node = (slot >> 8) as usize;
-            let word = (slot & 0xff) as usize;
-            self.cover(Place { node, word, start, end, depth_bits: 16 }, first.max(start), last.min(end), value)?;
+            let word = (slot & 0xffff) as usize;
+            self.cover(Place { node: None, word, start, end, depth_bits: 16 }, first.max(start), last.min(end), value)?;
         }
         Ok(())
     }
 
-    /// The nodes; the first [`ROOT_NODES`] are the root.
+    /// The trie.
     #[must_use]
-    pub fn finish(self) -> Vec<Node> {
-        self.nodes
+    pub fn finish(self) -> TrieTable {
+        TrieTable { root: self.root, nodes: self.nodes }
     }
 
     fn cover(&mut self, place: Place, first: u128, last: u128, value: u32) -> Result<(), TooManyNodes> {
@@ -59,7 +69,7 @@ impl TrieBuilder {
         for word in ((first - place.start) >> shift)..=((last - place.start) >> shift) {
             let start = place.start + word * step;
             let end = start + (step - 1);
-            let below = Place { node: child, word: (word & 0xff) as usize, start, end, depth_bits };
+            let below = Place { node: Some(child), word: (word & 0xff) as usize, start, end, depth_bits };
             self.cover(below, first.max(start), last.min(end), value)?;
         }
         Ok(())
@@ -81,13 +91,22 @@ impl TrieBuilder {
         Ok(child)
     }
 
-    fn get(&self, node: usize, word: usize) -> u32 {
-        self.nodes.get(node).and_then(|words| words.get(word)).copied().unwrap_or(0)
+    fn get(&self, node: Option<usize>, word: usize) -> u32 {
+        match node {
+            None => self.root.get(word),
+            Some(node) => self.nodes.get(node).and_then(|words| words.get(word)),
+        }
+        .copied()
+        .unwrap_or(0)
     }
 
-    fn set(&mut self, node: usize, word: usize, value: u32) {
-        if let Some(word) = self.nodes.get_mut(node).and_then(|words| words.get_mut(word)) {
-            *word = value;
+    fn set(&mut self, node: Option<usize>, word: usize, value: u32) {
+        let place = match node {
+            None => self.root.get_mut(word),
+            Some(node) => self.nodes.get_mut(node).and_then(|words| words.get_mut(word)),
+        };
+        if let Some(place) = place {
+            *place = value;
         }
     }
 }
@@ -95,7 +114,8 @@ impl TrieBuilder {
 /// A word of a node, and the addresses it stands for.
 #[derive(Clone, Copy)]
 struct Place {
-    node: usize,
+    /// `None`: the root.
+    node: Option<usize>,
     word: usize,
     start: u128,
     end: u128,

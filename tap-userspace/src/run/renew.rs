@@ -41,7 +41,8 @@ pub(super) fn renew(agent: &Agent) {
     if let Some(lease) = write {
         let act = |tap: &mut crate::load::Tap| {
             tap.flush_log();
-            tap.set_lease(SLOT, lease)
+            tap.set_lease(SLOT, lease);
+            Ok(())
         };
         match agent.with_tap(act) {
             Ok(()) => view.lease = lease,
@@ -67,7 +68,10 @@ pub(super) fn revoke(agent: &Agent) -> Result<(), RunError> {
     let mut view = lock(&agent.lease);
     view.revoked = true;
     view.refused = Some("the agent is stopping".into());
-    agent.with_tap(|tap| tap.set_lease(SLOT, Lease::default()))?;
+    agent.with_tap(|tap| {
+        tap.set_lease(SLOT, Lease::default());
+        Ok(())
+    })?;
     view.lease = Lease::default();
     Ok(())
 }

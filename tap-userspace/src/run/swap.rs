@@ -7,7 +7,7 @@
 //! given when the rings are being drained).
 
 use super::admit::{self, Candidate};
-use super::agent::{Active, Agent, lock};
+use super::agent::{Active, Agent, SLOT, lock};
 use super::error::RunError;
 use super::renew;
 use super::sealed::{self, Texts};
@@ -73,7 +73,12 @@ pub(super) fn activate(agent: &Agent, candidate: Candidate) -> Result<Loaded, Ru
         );
         pseudonymiser.forget_policies_before(generation.saturating_sub(GENERATIONS_KEPT_MAX));
     }
-    let swapped = announced.and_then(|()| agent.with_tap(|tap| tap.swap(&tables, generation)));
+    let swapped = announced.and_then(|()| {
+        agent.with_tap(|tap| {
+            tap.set_sampling(SLOT, tables.sampling_thresholds.first().copied().unwrap_or(0));
+            tap.swap(&tables, generation)
+        })
+    });
     if let Err(error) = swapped {
         return Err(undo(agent, &former, error));
     }

@@ -325,6 +325,7 @@ fn assemble(rule: &Rule, weighed: Vec<Weighed>, counted: Vec<ConditionKind>) -> 
         tcp_flags: None,
         ip_length: None,
         fragment: None,
+        payload: None,
         counted,
     };
     for condition in weighed {

@@ -11,5 +11,5 @@ pub mod values;
 
 pub use activation::Activation;
 pub use check::CheckContext;
-pub use rule::{CheckedRule, CheckedSet};
+pub use rule::{CheckedRule, CheckedSet, PayloadValues};
 pub use set::{SelectorError, SelectorSet};

@@ -45,6 +45,17 @@ pub struct FlagValues {
     pub value: u8,
 }
 
+/// Payload condition: masked bytes at an offset of the upper layer's payload.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PayloadValues {
+    /// Bytes from the payload's beginning to the first byte looked at.
+    pub offset: u32,
+    /// What the bytes must be where the mask's bits are set; as long as the mask, 1 to `SIGNATURE_BYTES_MAX`.
+    pub bytes: Vec<u8>,
+    /// Which bits are looked at.
+    pub mask: Vec<u8>,
+}
+
 /// A checked rule: the conjunction of the conditions that are there. Each field appears at most once in a rule.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CheckedRule {
@@ -72,6 +83,8 @@ pub struct CheckedRule {
     pub ip_length: Option<RangeInclusive<u32>>,
     /// Fragment state is one of these; sorted.
     pub fragment: Option<Vec<Fragment>>,
+    /// Payload bytes.
+    pub payload: Option<PayloadValues>,
     /// Kinds whose condition counts; sorted, each once.
     pub counted: Vec<ConditionKind>,
 }

@@ -294,6 +294,7 @@ fn set(selectors: &Selectors, end: End) -> CheckedSet {
         tcp_flags: None,
         ip_length: None,
         fragment: None,
+        payload: None,
         counted: vec![ConditionKind::Address, ConditionKind::Port],
     };
     CheckedSet {

@@ -72,6 +72,7 @@ fn rule(source: &[&str], destination: &[&str], either: &[&str]) -> CheckedRule {
         tcp_flags: None,
         ip_length: None,
         fragment: None,
+        payload: None,
         counted: Vec::new(),
     }
 }

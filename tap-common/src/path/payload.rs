@@ -1,0 +1,56 @@
+//! Payload: which of the rules that are still possible have their signature in the packet.
+//!
+//! In: the frame, where its upper layer's payload begins, the signatures of the generation. Out: the rules whose signature
+//! is there. Only packets whose other conditions all match come here. Bytes are compared and forgotten: none is kept, none
+//! leaves this file. Bounded by the number of signatures and their length (`SIGNATURES_MAX`, `SIGNATURE_BYTES_MAX`).
+
+use super::frame::Frame;
+use super::parse::Headers;
+use super::select::is_empty;
+use super::world::World;
+use crate::abi::rule::{RuleMask, Signature};
+use crate::limits::SIGNATURES_MAX;
+
+/// Takes out of `rules` those whose signature is not in the packet.
+#[inline(always)]
+pub fn narrow<F: Frame, W: World>(frame: &F, world: &W, headers: &Headers, rules: &mut RuleMask) {
+    let mut index = 0;
+    while index < SIGNATURES_MAX as u32 && index < world.signatures() {
+        if let Some(signature) = world.signature(index) {
+            let asked = and(rules, &signature.rules);
+            if !is_empty(&asked) && !is_there(frame, headers, signature) {
+                for (rule, without) in rules.iter_mut().zip(&signature.rules) {
+                    *rule &= !without;
+                }
+            }
+        }
+        index += 1;
+    }
+}
+
+/// Whether all bytes of the signature are present within the IP packet, and are what it asks for.
+#[inline(always)]
+fn is_there<F: Frame>(frame: &F, headers: &Headers, signature: &Signature) -> bool {
+    let payload = u32::from(headers.payload_offset);
+    let end = payload.wrapping_add(signature.end);
+    if payload == 0 || signature.words_used == 0 || end > headers.ip_offset.wrapping_add(headers.ip_length) {
+        return false;
+    }
+    let mut differs = 0;
+    for (word, (asked, offset)) in signature.words.iter().zip(&signature.offsets).enumerate() {
+        if (word as u32) < signature.words_used {
+            let Some(found) = frame.load_u64(payload.wrapping_add_signed(*offset)) else { return false };
+            differs |= (found & asked.mask) ^ asked.value;
+        }
+    }
+    differs == 0
+}
+
+#[inline(always)]
+fn and(one: &RuleMask, other: &RuleMask) -> RuleMask {
+    let mut both = *one;
+    for (both, other) in both.iter_mut().zip(other) {
+        *both &= other;
+    }
+    both
+}
