@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::time::Duration;
+use tap_common::abi::counter::Reason;
 use tap_common::abi::policy::Lease;
 use tap_tests::kernel::{lease_from_now, now_ns, tables, udp_frame};
 use tap_tests::lab::Host;
@@ -59,7 +60,7 @@ fn generations_replace_each_other_and_survive_their_agent() -> Result<()> {
         std::thread::sleep(Duration::from_millis(20));
         tap.flush_log();
         let counters = tap.counters()?;
-        assert!(counters.reasons[11] > 0, "not_ip is counted by its reason");
+        assert!(counters.reasons[Reason::NotIp as usize] > 0, "not_ip is counted by its reason");
         assert_eq!(counters.observed_packets, counters.judged_packets());
         let mut records = Vec::new();
         for ring in tap.rings()? {
