@@ -23,6 +23,9 @@ pub(super) struct Mapped {
 // SAFETY: the mapping is shared memory; single words of it are stored atomically, and `fill` takes it whole.
 unsafe impl Send for Mapped {}
 
+// SAFETY: through a shared reference only single words are stored, atomically.
+unsafe impl Sync for Mapped {}
+
 impl Mapped {
     /// Maps the `bytes` bytes of map `name`.
     pub(super) fn new(name: &'static str, map: impl AsFd, bytes: usize) -> Result<Self, LoadError> {

@@ -63,7 +63,8 @@ pub(super) fn swap(bencher: &mut Bencher) -> Result<Outcome> {
             transport: None,
         })?;
         tap.swap(&start, 1)?;
-        tap.set_lease(0, Lease { not_before_ns: 0, deadline_ns: u64::MAX })?;
+        tap.set_sampling(0, 1 << 32);
+        tap.set_lease(0, Lease { not_before_ns: 0, deadline_ns: u64::MAX });
         let rings = tap.rings()?.into_iter().map(|ring| RingConsumer::new(ring, RING_BYTES as usize));
         let mut rings = rings.collect::<Result<Vec<_>, _>>()?;
         let stop = AtomicBool::new(false);

@@ -121,7 +121,8 @@ impl Line {
                 transport: None,
             })?;
             tap.swap(&tables, 1)?;
-            tap.set_lease(0, Lease { not_before_ns: 0, deadline_ns: u64::MAX })?;
+            tap.set_sampling(0, 1 << 32);
+            tap.set_lease(0, Lease { not_before_ns: 0, deadline_ns: u64::MAX });
             Ok(tap)
         })??;
         Ok(Self { host, tables, flows, tap })
