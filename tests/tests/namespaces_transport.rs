@@ -117,7 +117,8 @@ fn tapped(lab: &TunnelLab, transport: &str) -> Result<Counted> {
             transport: Some(constants),
         })?;
         tap.swap(&tables(Some(443))?, 1)?;
-        tap.set_lease(0, lease_from_now()?)?;
+        tap.set_sampling(0, 1 << 32);
+        tap.set_lease(0, lease_from_now()?);
         // The cached clock follows within a tick.
         std::thread::sleep(Duration::from_millis(20));
         let before = tap.counters()?.observed_packets;
