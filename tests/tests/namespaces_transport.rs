@@ -1,6 +1,6 @@
 //! Linux routers that mirror into a tunnel: the tap judges the frames inside, byte for byte, and nothing else.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tap_common::abi::counter::{Reason, Verdict};
@@ -83,6 +83,7 @@ fn run(peers: &[Peer]) -> Result<()> {
         ensure!(own.selected == sent, "{what}: {} selected of {sent}", own.selected);
         ensure!(own.admitted_bytes == bytes, "{what}: {} bytes of {bytes}", own.admitted_bytes);
         let other = tapped(&lab, &format!("{},local={LOCAL4},local={LOCAL6},key=6", peer.transport))?;
+        ensure!(own.digest != other.digest, "{what}: the program digest does not tell the session");
         ensure!(other.selected == 0 && other.other == sent, "{what}: another session is none of ours");
         let elsewhere = tapped(&lab, &format!("{},local=192.0.2.11,local=2001:db8:aaaa::11", peer.transport))?;
         ensure!(elsewhere.selected == 0 && elsewhere.address == sent, "{what}: another host's is none of ours");
@@ -98,6 +99,7 @@ struct Counted {
     admitted_bytes: u64,
     other: u64,
     address: u64,
+    digest: [u8; 32],
 }
 
 /// Runs a tap with this transport while every frame is sent once.
@@ -136,6 +138,7 @@ fn tapped(lab: &TunnelLab, transport: &str) -> Result<Counted> {
             admitted_bytes: measure.admitted_bytes,
             other: reason(Reason::TransportOther),
             address: reason(Reason::TransportAddress),
+            digest: tap.program_info().context("no program")?.digest,
         };
         tap.detach()?;
         Ok(counted)

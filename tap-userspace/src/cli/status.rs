@@ -57,6 +57,7 @@ fn table(status: &Status) -> String {
     let mut rows: Vec<(&str, String)> = vec![
         ("host", format!("{} (key {})", status.host, short(&status.host_key))),
         ("mirror port", format!("{} ({}, {})", status.interface, status.mode, status.attach)),
+        ("mirror transport", status.transport.clone().unwrap_or_else(|| "none".into())),
         ("program", short(&status.program_digest).to_owned()),
         ("measure", format!("{} ({})", status.order.measure, status.order.basis)),
         (

@@ -20,6 +20,9 @@ pub struct Status {
     pub mode: String,
     /// `native` or `generic`.
     pub attach: String,
+    /// Mirror transport that is removed, as the configuration has it.
+    #[serde(default)]
+    pub transport: Option<String>,
     /// SHA-256 over object, load-time constants and tables, in hex.
     pub program_digest: String,
     /// The order in force.

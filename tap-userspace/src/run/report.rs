@@ -30,6 +30,7 @@ pub(super) fn status(agent: &Agent) -> Status {
         interface: config.mirror.interface.clone(),
         mode: if config.mirror.mode == Mode::Mirror { "mirror" } else { "inline" }.into(),
         attach: if config.mirror.attach == Attach::Native { "native" } else { "generic" }.into(),
+        transport: config.mirror.transport.as_ref().map(ToString::to_string),
         program_digest: program.unwrap_or_default(),
         order: order(agent),
         selectors,
