@@ -36,12 +36,12 @@ fn in_vxlan(frame: &[u8]) -> Vec<u8> {
     build(&layers).unwrap()
 }
 
-/// The kernel's decision; its own counters show that it ran over the whole frame.
-fn decided_in_kernel(kernel: &mut KernelWorld<'_>, frame: &[u8]) -> Decision {
+/// The kernel's decision; its own counters show that it ran over all of the frame's `size` bytes behind the transport.
+fn decided_in_kernel(kernel: &mut KernelWorld<'_>, frame: &[u8], size: usize) -> Decision {
     let before = kernel.counters().unwrap().observed_bytes;
     let decision = kernel.decide(frame, 0).unwrap();
     let bytes = kernel.counters().unwrap().observed_bytes - before;
-    assert_eq!(bytes, frame.len() as u64 + u64::from(LINE_OVERHEAD_BYTES), "the kernel saw another frame, or none");
+    assert_eq!(bytes, size as u64 + u64::from(LINE_OVERHEAD_BYTES), "the kernel saw another frame, or none");
     decision
 }
 
@@ -61,7 +61,7 @@ fn frames_of_several_buffers_are_decided_in_the_kernel() {
             for port in [443, 80] {
                 let inner = udp_frame(port, size);
                 let frame = if transport.is_some() { in_vxlan(&inner) } else { inner };
-                let decision = decided_in_kernel(&mut kernel, &frame);
+                let decision = decided_in_kernel(&mut kernel, &frame, size);
                 assert_eq!(decision, host.decide(&frame, 0).unwrap(), "{size} bytes");
                 assert_eq!(decision.line_bytes, u32::try_from(size).unwrap() + LINE_OVERHEAD_BYTES);
                 let expected = if port == 443 { "selected" } else { "not_matched" };

@@ -61,7 +61,7 @@ fn mirrored_packets_decide_alike() {
             let frame = mirrored::honest_frame(&mut random, &transport);
             (0..frame.len().min(400)).for_each(|cut| compare(&frame[..cut]));
         }
-        println!("{transport}: {tally:?}");
+        println!("{transport}: {:?} instructions verified, {tally:?}", kernel.verified_instructions().unwrap());
         for name in ["transport_short", "transport_other", "transport_address", "transport_fragment", "selected"] {
             assert!(tally.contains_key(name), "{transport}: no packet was {name}: {tally:?}");
         }
