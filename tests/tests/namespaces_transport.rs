@@ -1,14 +1,19 @@
 //! Linux routers that mirror into a tunnel: the tap judges the frames inside, byte for byte, and nothing else.
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
 use std::time::Duration;
 use tap_common::abi::counter::{Reason, Verdict};
 use tap_common::limits::LINE_OVERHEAD_BYTES;
+use tap_tests::deployment::{Deployment, Plan, rule, selected};
 use tap_tests::kernel::{lease_from_now, tables, udp_frame};
 use tap_tests::lab::traffic::FrameSender;
 use tap_tests::lab::{TunnelLab, wait_until};
 use tap_tests::need;
+use tap_tests::packet::{Layer, build};
 use tap_userspace::load::{Attach, Tap, TapConfig, cap_policy};
 
 const LOCAL4: &str = TunnelLab::LOCAL4;
@@ -61,6 +66,45 @@ fn linux_erspan_peers_mirror_to_the_tap() -> Result<()> {
         peer("ip6erspan", ENDS6, &["seq", "key", "5", "erspan_ver", "1", "erspan", "7"], "erspan"),
         peer("ip6erspan", ENDS6, &["seq", "key", "5", "erspan_ver", "2", "erspan_dir", "egress"], "erspan"),
     ])
+}
+
+/// The same from the configuration on: the agent of a mirror host whose router sends VXLAN.
+#[test]
+fn an_agent_takes_the_configured_transport_off() -> Result<()> {
+    if !need::root() || need::tool("ip").is_none() || need::tool("tc").is_none() {
+        return Ok(());
+    }
+    let lab = TunnelLab::new()?;
+    let parameters = ["id", "5", "dstport", "4789", "local", REMOTE4, "remote", LOCAL4];
+    if !lab.mirror_into("vxlan", &parameters)? {
+        need::absent("the kernel has no vxlan device");
+        return Ok(());
+    }
+    let deployment = Deployment::new(Plan {
+        sets: vec![vec![rule("beacon", "198.51.100.0/24", "destination-port", 5000, "udp")]],
+        interface: TunnelLab::PORT,
+        ..Plan::default()
+    })?;
+    let section = format!("\n[mirror.transport]\nkind = \"vxlan\"\nlocal = [\"{LOCAL4}\"]\nkey = 5\n");
+    let mut file = File::options().append(true).open(deployment.path().join("gwtap.toml"))?;
+    file.write_all(section.as_bytes())?;
+    let mut agent = deployment.start_agent(&lab.mirror)?;
+    let sender = FrameSender::open(&lab.source, TunnelLab::SOURCE_PORT)?;
+    let layers = json!([
+        {"ethernet": {}}, {"ipv4": {"source": "198.51.100.9", "destination": "192.0.2.7"}},
+        {"ports": {"protocol": 17, "source_port": 4000, "destination_port": 5000}}, {"payload": {"bytes": 100}},
+    ]);
+    let layers: Vec<Layer> = serde_json::from_value(layers)?;
+    let frame = build(&layers)?;
+    (0..ROUNDS).try_for_each(|_| sender.send(&frame))?;
+    wait_until("the selected packets", Duration::from_secs(10), || {
+        deployment.status().is_ok_and(|status| selected(&status) == ROUNDS)
+    })?;
+    let status = deployment.status()?;
+    ensure!(status.transport.as_deref() == Some("vxlan,local=192.0.2.10,key=5"), "{:?}", status.transport);
+    let bytes = ROUNDS * (frame.len() as u64 + u64::from(LINE_OVERHEAD_BYTES));
+    ensure!(status.counters.observed_bytes == bytes, "{} bytes of {bytes}", status.counters.observed_bytes);
+    agent.kill()
 }
 
 fn run(peers: &[Peer]) -> Result<()> {
