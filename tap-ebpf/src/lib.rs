@@ -12,7 +12,7 @@ mod count;
 mod emit;
 mod frame;
 mod maps;
-mod world;
+pub mod world;
 
 use aya_ebpf::programs::XdpContext;
 use frame::XdpFrame;
@@ -25,6 +25,12 @@ use world::KernelWorld;
 /// Decides about one frame, counts the verdicts, makes the records.
 #[inline(always)]
 pub fn observe(ctx: &XdpContext) {
+    observe_in(ctx, |world| world);
+}
+
+/// The same in a world made of the kernel's: the benchmark has one that looks addresses up in other maps.
+#[inline(always)]
+pub fn observe_in<W: World>(ctx: &XdpContext, world_of: impl FnOnce(KernelWorld) -> W) {
     // A per-CPU array of one element always has it; the verifier asks for the check.
     let Some(cpu) = maps::cpu_state() else { return };
     let mut frame = XdpFrame::new(ctx);
@@ -34,7 +40,8 @@ pub fn observe(ctx: &XdpContext) {
     if constant::is_laboratory() {
         reset(decision);
     }
-    let Some(mut world) = KernelWorld::new(cpu) else { return };
+    let Some(world) = KernelWorld::new(cpu) else { return };
+    let mut world = world_of(world);
     decide(&mut frame, &mut world, decision);
     world.settle(decision);
     count::verdicts(cpu, decision);
@@ -48,6 +55,14 @@ pub fn observe(ctx: &XdpContext) {
     if constant::is_laboratory() {
         maps::show(decision);
     }
+}
+
+/// Makes this CPU's last records once more: for the benchmark of the rings.
+#[inline(always)]
+pub fn record_again() {
+    let Some(cpu) = maps::cpu_state() else { return };
+    // SAFETY: this CPU's own element, as in `observe`.
+    emit::records(cpu, unsafe { &(*cpu).decision });
 }
 
 /// Sets a decision to [`Decision::new`], so that what is shown has nothing of an earlier packet: word by word and volatile, for the compiler would make it a call of a loop over

@@ -4,8 +4,7 @@
 //! Special-purpose and multicast ranges were taken out when the table was compiled: they are always unlisted.
 
 use super::parse::Headers;
-use super::trie;
-use super::world::{Trie, World};
+use super::world::World;
 
 /// Where an address belongs, by the order's country table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -43,8 +42,8 @@ pub const DIRECTION_NAMES: [&str; 5] =
 /// The direction of a packet.
 #[inline(always)]
 pub fn direction<W: World>(world: &W, headers: &Headers) -> Direction {
-    let source = trie::find(world, Trie::Country4, Trie::Country6, headers.ip_version, headers.source);
-    let destination = trie::find(world, Trie::Country4, Trie::Country6, headers.ip_version, headers.destination);
+    let source = world.country_class(headers.ip_version, headers.source);
+    let destination = world.country_class(headers.ip_version, headers.destination);
     from_classes(source, destination)
 }
 

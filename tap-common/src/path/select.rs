@@ -7,8 +7,8 @@
 
 use super::frame::Frame;
 use super::parse::Headers;
-use super::world::{Dimension, Trie, World};
-use super::{exact, payload, trie};
+use super::payload;
+use super::world::{Dimension, World};
 use crate::abi::record::{FLAG_PORTS, FLAG_TCP_FLAGS};
 use crate::abi::rule::{ClassMasks, RuleMask};
 use crate::limits::CONDITION_KINDS;
@@ -113,14 +113,10 @@ fn addresses<W: World>(world: &W, rules: &mut RuleMask, headers: &Headers) {
     }
 }
 
-/// Masks of an address: full-length addresses first where they have a table of their own, then the trie.
+/// Masks of an address.
 #[inline(always)]
 fn address_masks<W: World>(world: &W, ip_version: u8, address: [u64; 2]) -> Option<&ClassMasks> {
-    let mut class = exact::find(world, ip_version, address);
-    if class == 0 {
-        class = trie::find(world, Trie::Selector4, Trie::Selector6, ip_version, address);
-    }
-    world.address_masks(class)
+    world.address_masks(world.selector_class(ip_version, address))
 }
 
 /// Whether no rule is left.

@@ -8,6 +8,7 @@ use crate::abi::rule::{ClassMasks, RuleMask, Signature};
 use crate::abi::tables::{Exact4, Exact6};
 use crate::path::transport::MirrorTransport;
 use crate::path::verdict::Decision;
+use crate::path::{exact, trie};
 
 /// A trie (see [`super::trie`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +126,25 @@ pub trait World {
     fn exact4(&self, bucket: u32) -> Option<&Exact4>;
     /// A bucket of the IPv6 table.
     fn exact6(&self, bucket: u32) -> Option<&Exact6>;
+    /// Class of an address in conditions: full-length addresses first where they have a table of their own, then the trie.
+    #[inline(always)]
+    fn selector_class(&self, ip_version: u8, address: [u64; 2]) -> u32
+    where
+        Self: Sized,
+    {
+        match exact::find(self, ip_version, address) {
+            0 => trie::find(self, Trie::Selector4, Trie::Selector6, ip_version, address),
+            class => class,
+        }
+    }
+    /// Class of an address in the country table, as a number.
+    #[inline(always)]
+    fn country_class(&self, ip_version: u8, address: [u64; 2]) -> u32
+    where
+        Self: Sized,
+    {
+        trie::find(self, Trie::Country4, Trie::Country6, ip_version, address)
+    }
     /// Masks of an address class.
     fn address_masks(&self, class: u32) -> Option<&ClassMasks>;
     /// Class of a port.

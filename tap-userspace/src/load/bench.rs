@@ -3,6 +3,11 @@
 //! In: tables, a pool of flows, a frame. Out: runs of the programs, and their counters. The clock is the kernel's, sample and
 //! cap are on: what is measured is what runs on a mirror port. Bounded by [`FLOWS_MAX`].
 
+mod kernel_maps;
+
+use kernel_maps::Entries;
+pub use kernel_maps::KernelMaps;
+
 use super::object::{self, Constants, Extra};
 use super::plain::{Layout, Plain};
 use super::{LoadError, Tables, pins};
@@ -83,6 +88,10 @@ pub enum Program {
     Pooled,
     /// The product's way on the frame as given.
     Constant,
+    /// The pool, then the product's way with the kernel's own maps of addresses.
+    KernelMaps,
+    /// The last records of this CPU once more.
+    Again,
     /// The pool, then out of an interface.
     Generate,
 }
@@ -94,6 +103,8 @@ impl Program {
             Self::Base => "base",
             Self::Pooled => "pooled",
             Self::Constant => "constant",
+            Self::KernelMaps => "kernel_maps",
+            Self::Again => "again",
             Self::Generate => "generate",
         }
     }
@@ -113,6 +124,8 @@ pub struct Setup<'a> {
     pub cap_policy: CapPolicy,
     /// Index of the interface that [`Program::Generate`] sends out of.
     pub interface: u32,
+    /// What [`Program::KernelMaps`] looks up.
+    pub kernel_maps: Option<KernelMaps<'a>>,
 }
 
 /// The loaded programs over one set of tables.
@@ -147,7 +160,9 @@ impl Bench {
             ("PORTS_AT", setup.template.ports_at),
             ("INTERFACE", setup.interface),
         ];
-        let extra = Extra { globals: &globals, elements: &[("POOL", elements)] };
+        let entries = Entries::of(setup.kernel_maps, setup.tables);
+        let [addresses, prefixes, country] = entries.elements();
+        let extra = Extra { globals: &globals, elements: &[("POOL", elements), addresses, prefixes, country] };
         let names: Vec<&'static str> = setup.programs.iter().map(|program| program.name()).collect();
         let mut ebpf = object::load_object(OBJECT, &names, setup.tables, constants, None, extra)?;
         let shared = object::shared(&mut ebpf)?;
@@ -160,6 +175,7 @@ impl Bench {
         for (index, flow) in (0..elements).zip(setup.flows.iter().cycle()) {
             pool.set(index, Plain(*flow), 0).map_err(|error| LoadError::map("POOL", error))?;
         }
+        entries.fill(&mut ebpf)?;
         let cpu = ebpf.take_map("CPU").ok_or(LoadError::Missing { what: "CPU" })?;
         let cpu = PerCpuArray::try_from(cpu).map_err(|error| LoadError::map("CPU", error))?;
         let rings = ebpf.take_map("RINGS").ok_or(LoadError::Missing { what: "RINGS" })?;

@@ -44,8 +44,15 @@ pub(super) fn constant_packet(bencher: &mut Bencher) -> Result<Outcome> {
             .map(str::to_owned);
     let programs = &[Program::Bare, Program::Constant];
     let flows = &flow;
-    let ours =
-        Bench::new(Setup { programs, tables: &tables, flows, template, cap_policy: unlimited()?, interface: 0 })?;
+    let ours = Bench::new(Setup {
+        programs,
+        tables: &tables,
+        flows,
+        template,
+        cap_policy: unlimited()?,
+        interface: 0,
+        kernel_maps: None,
+    })?;
     verify(&ours, Program::Constant, Verdict::NotMatched, repeat)?;
     let [bare, mine, theirs] = bencher.medians(|| {
         let bare = cost(&ours, Program::Bare, repeat)?;

@@ -102,13 +102,14 @@ pub struct Bencher {
 type Measure = fn(&mut Bencher) -> Result<Outcome>;
 
 /// Every case, in the order they run.
-pub const CASES: [(&str, Measure); 15] = [
+pub const CASES: [(&str, Measure); 16] = [
     ("not_selected_1k_flows_10k_selectors", pooled::not_selected_1k),
     ("not_selected_1k_flows_10k_selectors_one_end", pooled::not_selected_1k_one_end),
     ("not_selected_64k_flows_10k_selectors", pooled::not_selected_64k),
     ("not_selected_1m_flows_1m_selectors", pooled::not_selected_1m),
     ("not_sampled", pooled::not_sampled),
     ("selected_1k_flows", pooled::selected_1k),
+    ("vs_kernel_maps", pooled::vs_kernel_maps),
     ("ipv6_two_extension_headers", pooled::ipv6),
     ("constant_packet_vs_xdp_filter", filter::constant_packet),
     ("two_cpus", two_cpus::two_cpus),

@@ -93,10 +93,57 @@ pub(super) fn ipv6(bencher: &mut Bencher) -> Result<Outcome> {
     Ok(Outcome::Measured(case))
 }
 
+/// The same decisions on the kernel's own hash map and longest-prefix tries.
+pub(super) fn vs_kernel_maps(bencher: &mut Bencher) -> Result<Outcome> {
+    let (flows, selectors) = (bencher.count(65_536), bencher.count(1_000_000));
+    let selectors = bencher.world.mostly_addresses(selectors, selectors / 100)?;
+    // Some that are selected, so that the two can be told apart if they decide differently.
+    let mut pool = bencher.world.inside(flows / 256, &selectors);
+    pool.extend(bencher.world.elsewhere(flows - pool.len(), &selectors));
+    let tables = bencher.world.tables(&selectors, End::Either, ALL_PPM)?;
+    let bench = Bench::new(Setup {
+        programs: &[Program::Base, Program::Pooled, Program::KernelMaps],
+        tables: &tables,
+        flows: &pool,
+        template: world::ipv4(),
+        cap_policy: unlimited()?,
+        interface: 0,
+        kernel_maps: Some(bencher.world.kernel_maps(&selectors)),
+    })?;
+    let once = u32::try_from(flows)?;
+    let [ours, theirs] = [Program::Pooled, Program::KernelMaps].map(|program| -> Result<_> {
+        let before = verdicts(&bench)?;
+        bench.run(program, once)?;
+        Ok(verdicts(&bench)?.into_iter().zip(before).map(|(now, before)| now - before).collect::<Vec<_>>())
+    });
+    let (ours, theirs) = (ours?, theirs?);
+    ensure!(ours == theirs, "the two decide differently: {ours:?} and {theirs:?}");
+    ensure!(ours.iter().filter(|count| **count > 0).count() >= 2, "one verdict alone shows nothing: {ours:?}");
+    let (repeat, fewer) = (bencher.repeat(REPEAT), bencher.repeat(REPEAT / 4));
+    let [base, ours, theirs] = bencher.medians(|| {
+        Ok([
+            cost(&bench, Program::Base, repeat)?,
+            cost(&bench, Program::Pooled, repeat)?,
+            cost(&bench, Program::KernelMaps, fewer)?,
+        ])
+    })?;
+    let mut case = Case::new(ours, theirs, "the kernel's maps");
+    case.further.insert("base_ns", super::round(base, 10.0));
+    Ok(Outcome::Measured(case))
+}
+
 /// The programs of these cases.
 fn load(tables: &Tables, flows: &[Flow], template: Template) -> Result<Bench> {
     let programs = &[Program::Bare, Program::Base, Program::Pooled];
-    Ok(Bench::new(Setup { programs, tables, flows, template, cap_policy: unlimited()?, interface: 0 })?)
+    Ok(Bench::new(Setup {
+        programs,
+        tables,
+        flows,
+        template,
+        cap_policy: unlimited()?,
+        interface: 0,
+        kernel_maps: None,
+    })?)
 }
 
 /// The whole way beside the drop behind the same pool, every packet with the verdict `expected`.
@@ -137,6 +184,12 @@ pub(super) fn verify(bench: &Bench, program: Program, expected: Verdict, repeat:
         "{counted} of {repeat} packets had the verdict {expected:?}, {lost} records were lost"
     );
     Ok(())
+}
+
+/// Counts of slot 0's verdicts.
+fn verdicts(bench: &Bench) -> Result<Vec<u64>> {
+    let counters = bench.counters()?;
+    Ok(counters.measures.first().context("there is a slot 0")?.verdicts.to_vec())
 }
 
 /// How many packets had a verdict, and how many records were lost.

@@ -25,7 +25,15 @@ pub(super) fn two_cpus(bencher: &mut Bencher) -> Result<Outcome> {
     let tables = bencher.world.tables(&selectors, End::Either, 1_000_000)?;
     let programs = &[Program::Base, Program::Pooled];
     let (tables, flows, template) = (&tables, &flows, world::ipv4());
-    let bench = Bench::new(Setup { programs, tables, flows, template, cap_policy: unlimited()?, interface: 0 })?;
+    let bench = Bench::new(Setup {
+        programs,
+        tables,
+        flows,
+        template,
+        cap_policy: unlimited()?,
+        interface: 0,
+        kernel_maps: None,
+    })?;
     verify(&bench, Program::Pooled, Verdict::NotMatched, 65_536)?;
     let repeat = bencher.repeat(REPEAT);
     let [alone, together, base_alone, base_together] = bencher.medians(|| {

@@ -132,7 +132,15 @@ impl Line {
     fn bench(&self, programs: &[Program], interface: &str) -> Result<Bench> {
         let interface = self.host.enter(|| nix::net::if_::if_nametoindex(interface))??;
         let (tables, flows, template) = (&self.tables, &*self.flows, world::ipv4());
-        Ok(Bench::new(Setup { programs, tables, flows, template, cap_policy: unlimited()?, interface })?)
+        Ok(Bench::new(Setup {
+            programs,
+            tables,
+            flows,
+            template,
+            cap_policy: unlimited()?,
+            interface,
+            kernel_maps: None,
+        })?)
     }
 
     /// Packets per second here and there.

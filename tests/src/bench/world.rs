@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use tap_common::abi::rule::ConditionKind;
 use tap_common::path::direction::{AddressClass, Direction};
-use tap_userspace::load::bench::{Flow, Template};
+use tap_userspace::load::bench::{Flow, KernelMaps, Template};
 use tap_userspace::load::{MeasureParameters, Tables};
 use tap_userspace::prefixes::country::CountryTable;
 use tap_userspace::prefixes::special::Special;
@@ -98,6 +98,19 @@ impl World {
         Ok(Selectors::new(drawn.into_iter().collect()))
     }
 
+    /// `count` selectors, of which `prefixes` are shorter than an address.
+    ///
+    /// # Errors
+    /// Never for these lengths.
+    pub fn mostly_addresses(&mut self, count: usize, prefixes: usize) -> Result<Selectors> {
+        let mut drawn: BTreeSet<IpNetwork> = self.addresses(count - prefixes).prefixes.into_iter().collect();
+        while drawn.len() < count {
+            let length = self.random.pick([20, 22, 24, 24, 24, 24, 26, 28]);
+            drawn.insert(whole(IpNetwork::new(Ipv4Addr::from(self.foreign.draw(&mut self.random)).into(), length)?)?);
+        }
+        Ok(Selectors::new(drawn.into_iter().collect()))
+    }
+
     /// The same for IPv6: every second one full-length, the others prefixes of 32 to 64 bits.
     ///
     /// # Errors
@@ -174,6 +187,12 @@ impl World {
             sampling_seed: 7,
         };
         Ok(Tables::compile(&set(selectors, end), &parameters, &self.country)?)
+    }
+
+    /// The same selectors and country table for the kernel's own maps.
+    #[must_use]
+    pub fn kernel_maps<'a>(&'a self, selectors: &'a Selectors) -> KernelMaps<'a> {
+        KernelMaps { prefixes: &selectors.prefixes, country: &self.country }
     }
 
     fn flow(&mut self, source: u32, destination: u32) -> Flow {

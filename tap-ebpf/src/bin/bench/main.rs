@@ -6,12 +6,15 @@
 #![no_std]
 #![no_main]
 
+mod kernel_maps;
+
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
 use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
-use tap_ebpf::observe;
+use kernel_maps::KernelMaps;
+use tap_ebpf::{observe, observe_in, record_again};
 
 /// One flow: addresses and ports as they lie in the frame.
 #[derive(Clone, Copy)]
@@ -79,6 +82,23 @@ pub fn pooled(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn constant(ctx: XdpContext) -> u32 {
     observe(&ctx);
+    XDP_DROP
+}
+
+/// The pool and the whole way, with the kernel's own maps of addresses.
+#[xdp(frags)]
+#[inline(always)]
+pub fn kernel_maps(ctx: XdpContext) -> u32 {
+    next_flow(&ctx);
+    observe_in(&ctx, KernelMaps);
+    XDP_DROP
+}
+
+/// The records of this CPU's last decision once more, and nothing else.
+#[xdp(frags)]
+#[inline(always)]
+pub fn again(_ctx: XdpContext) -> u32 {
+    record_again();
     XDP_DROP
 }
 
