@@ -36,6 +36,10 @@ pub fn verdicts(cpu: *mut CpuState, decision: &Decision) {
         measure(&mut counters.measures[0], outcome - FACILITY_VERDICTS, decision.line_bytes);
         return;
     }
+    if decision.admitted != 0 {
+        counters.admitted_packets += 1;
+        counters.admitted_bytes += u64::from(decision.line_bytes);
+    }
     let mut slot = 0;
     while slot < MEASURES_MAX as u32 && slot < constant::measures() {
         if let Some(counters) = counters.measures.get_mut(slot as usize) {

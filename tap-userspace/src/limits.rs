@@ -44,8 +44,33 @@ pub const BATCH_DELAY: Duration = Duration::from_millis(100);
 pub const SHARE_SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 /// Shortest window over which the share is judged (Art. 17 as this project reads it).
 pub const SHARE_WINDOW_NS_MIN: u64 = 1_000_000_000;
-/// Generations whose clear-address policies are kept: rings are drained every millisecond, a swap takes tens of them.
-pub const GENERATIONS_KEPT_MAX: u64 = 16;
+/// Generations whose meaning (rules, clear-address policies) is kept: rings are drained every millisecond, a swap takes tens
+/// of them.
+pub const GENERATIONS_KEPT_MAX: usize = 16;
+
+/// How often the samples are looked at: the shortest window over which the share is judged, so that a second of overload is
+/// answered in the next one.
+pub const SAMPLING_STEP: Duration = Duration::from_secs(1);
+/// Part of its share, in parts per million, that a measure's sampled traffic is brought down to: the credit of an epoch is
+/// 98 % of the share, and traffic comes in bursts.
+pub const SAMPLING_TARGET_PPM: u64 = 900_000;
+/// Sampled traffic above this part of the share lowers the threshold.
+pub const SAMPLING_HIGH_PPM: u64 = 950_000;
+/// Sampled traffic below this part of the share lets the threshold rise.
+pub const SAMPLING_LOW_PPM: u64 = 800_000;
+/// Part of the sampled packets that the cap may refuse before the threshold falls although the mean fits: bursts.
+pub const SAMPLING_REFUSED_PPM: u64 = 5_000;
+/// Steps of calm before the threshold rises; doubled each time a rise proves too high, at most to
+/// [`SAMPLING_HOLD_STEPS_MAX`].
+pub const SAMPLING_HOLD_STEPS_MIN: u32 = 10;
+/// A quarter of an hour: a load that does not fit is tried no oftener.
+pub const SAMPLING_HOLD_STEPS_MAX: u32 = 900;
+/// The least threshold, one flow of 10,000: a measure under attack still sees something, and finds its way back.
+pub const SAMPLING_THRESHOLD_MIN: u64 = (1 << 32) / 10_000;
+/// Bytes of one file of the samples' changes: some 100,000 changes, a day of one a second.
+pub const SAMPLING_CHANGES_BYTES_MAX: u64 = 16 << 20;
+/// Files of them that are kept, the one being written included.
+pub const SAMPLING_CHANGES_FILES: usize = 4;
 /// After the lease is revoked: a packet in flight and a tick of the cached clock are over within this time.
 pub const STOP_SETTLE: Duration = Duration::from_millis(30);
 /// How long a stopping agent waits for acknowledgements before it leaves the rest in the spool.
@@ -62,6 +87,7 @@ pub const CONTROL_CONNECTIONS_MAX: usize = 8;
 
 const _: () = assert!(CLOCK_READ_NS_MAX < CLOCK_STEP_NS);
 const _: () = assert!(BATCH_RECORDS_MAX <= DRAIN_RECORDS_MAX);
+const _: () = assert!(SAMPLING_LOW_PPM < SAMPLING_TARGET_PPM && SAMPLING_TARGET_PPM < SAMPLING_HIGH_PPM);
 
 /// The widest IPv4 entry that clears an address: the smallest prefix that is announced on its own, so that it names a
 /// facility and not a provider's customers.

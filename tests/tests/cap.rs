@@ -62,7 +62,8 @@ fn cap() -> Result<()> {
     }
     let status = deployment.settle(|| Ok(()))?;
     let books = deployment.books(status, &lab.mirror, MIRROR_PORT)?;
-    let counters = &books.status.counters;
+    let measure = books.measure();
+    let counters = &measure.counters;
     ensure!(books.balance() && lost(&books.status) == 0, "{:?}", books.equations());
     ensure!(counters.verdicts.get("over_cap") > Some(&0), "the load did not reach the cap: {counters:?}");
 
@@ -76,7 +77,7 @@ fn cap() -> Result<()> {
     ensure!((0..=i128::from(strays) * STRAY_BYTES_MAX).contains(&stray_bytes), "{bytes} bytes recorded: {counters:?}");
     let worst = worst_excess(&admitted) + stray_bytes * SECOND_NS;
     ensure!(worst <= 0, "a window holds {} bytes more than the share allows", worst / SECOND_NS);
-    let used_max = books.status.share.used_max;
+    let used_max = measure.share.used_max;
     ensure!(used_max <= 0.3, "the agent saw a share of {used_max}");
 
     let cpus: BTreeSet<u64> = books.records.iter().filter_map(|record| record.get("cpu")?.as_u64()).collect();

@@ -1,5 +1,6 @@
 //! Inline mode: the tap sits in the carrier's own link and must never lose a frame of it, whatever the verdict, whoever died.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -40,7 +41,9 @@ fn inline() -> Result<()> {
     let flood = flood();
 
     let mut sent = flood_for(&sender, &flood, LIVE)?;
-    let verdicts = deployment.status()?.counters.verdicts;
+    let status = deployment.status()?;
+    let own = status.measures.into_iter().flat_map(|measure| measure.counters.verdicts);
+    let verdicts: BTreeMap<String, u64> = own.chain(status.counters.verdicts).collect();
     let reached = ["malformed", "unsupported", "not_sampled", "over_cap", "not_matched", "selected"];
     for name in reached {
         ensure!(verdicts.get(name) > Some(&0), "the flood did not reach {name}: {verdicts:?}");

@@ -2,15 +2,20 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use tap_userspace::control::status::Status;
+use tap_userspace::control::status::{MeasureStatus, Status};
 use tap_userspace::metrics::encode::encode;
 
 #[test]
 fn promtool_accepts_the_metrics_page() {
     let Some(promtool) = tap_tests::need::tool("promtool") else { return };
     let mut status = Status { interface: "mirror0".into(), ..Status::default() };
-    status.order.measure = "m-1".into();
-    status.counters.verdicts = [("malformed".to_owned(), 1), ("selected".to_owned(), 2)].into();
+    for id in ["m-1", "m-2"] {
+        let mut measure = MeasureStatus::default();
+        measure.order.measure = id.into();
+        measure.counters.verdicts = [("selected".to_owned(), 2)].into();
+        status.measures.push(measure);
+    }
+    status.counters.verdicts = [("malformed".to_owned(), 1)].into();
     status.counters.reasons = [("vlan_short".to_owned(), 1)].into();
     let page = encode(&status).unwrap();
 

@@ -11,6 +11,7 @@ use tap_tests::deployment::{Deployment, Plan, lost, rule};
 use tap_tests::lab::traffic::{Rate, TcpLoad, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, DOMESTIC6, FOREIGN4, FOREIGN4_OTHER, FOREIGN6, Lab, MIRROR_PORT, wait_until};
 use tap_tests::need;
+use tap_userspace::control::status::Status;
 
 /// Stands in every payload; must stand nowhere else.
 const CANARY: &[u8] = b"canary-5b2f-of-the-payload";
@@ -101,8 +102,10 @@ fn end_to_end() -> Result<()> {
 
 /// Waits until so many more records are acknowledged.
 fn records_arrive(deployment: &Deployment, count: u64) -> Result<()> {
-    let before = deployment.status()?.delivery.acknowledged_records;
-    let arrived = || deployment.status().is_ok_and(|now| now.delivery.acknowledged_records >= before + count);
+    let acknowledged =
+        |status: &Status| status.measures.iter().map(|one| one.delivery.acknowledged_records).sum::<u64>();
+    let before = acknowledged(&deployment.status()?);
+    let arrived = || deployment.status().is_ok_and(|now| acknowledged(&now) >= before + count);
     wait_until("acknowledged records", TRAFFIC_MAX, arrived).with_context(|| format!("{:?}", deployment.status()))
 }
 

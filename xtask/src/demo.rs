@@ -150,15 +150,17 @@ fn flow(
 }
 
 fn progress(second: u64, status: &Status) -> String {
+    let measure = status.measures.first().cloned().unwrap_or_default();
     format!(
         "{second:>4} s  observed {:>8}   admitted {:>4.1} % of the facility (limit {:.0} %)   selected {:>6}   \
-         acknowledged {:>6}   generation {}",
+         acknowledged {:>6}   generation {}   sample {:.0} %",
         status.counters.observed_packets,
         status.share.used * 100.0,
         status.share.limit * 100.0,
         selected(status),
-        status.delivery.acknowledged_records,
-        status.selectors.generation,
+        measure.delivery.acknowledged_records,
+        measure.selectors.generation,
+        measure.sampling.ratio * 100.0,
     )
 }
 

@@ -140,6 +140,11 @@ pub struct Counters {
     pub observed_packets: u64,
     /// Bytes on the line of packets seen (captured bytes and the line's overhead).
     pub observed_bytes: u64,
+    /// Packets that were admitted for at least one measure, counted where several are in use: alone, a measure's own
+    /// counters say it.
+    pub admitted_packets: u64,
+    /// Bytes on the line of these packets.
+    pub admitted_bytes: u64,
     /// Packets by [`FacilityVerdict`].
     pub facility_verdicts: [u64; FACILITY_VERDICTS],
     /// Packets by [`Reason`].
@@ -153,6 +158,8 @@ impl Counters {
     pub fn add(&mut self, other: &Self) {
         self.observed_packets = self.observed_packets.wrapping_add(other.observed_packets);
         self.observed_bytes = self.observed_bytes.wrapping_add(other.observed_bytes);
+        self.admitted_packets = self.admitted_packets.wrapping_add(other.admitted_packets);
+        self.admitted_bytes = self.admitted_bytes.wrapping_add(other.admitted_bytes);
         add_each(&mut self.facility_verdicts, &other.facility_verdicts);
         add_each(&mut self.reasons, &other.reasons);
         for (mine, theirs) in self.measures.iter_mut().zip(&other.measures) {
@@ -189,4 +196,4 @@ fn add_each(mine: &mut [u64], theirs: &[u64]) {
     }
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * (2 + FACILITY_VERDICTS + REASONS + MEASURES_MAX * 11));
+const _: () = assert!(size_of::<Counters>() == 8 * (4 + FACILITY_VERDICTS + REASONS + MEASURES_MAX * 11));

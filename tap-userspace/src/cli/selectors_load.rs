@@ -9,10 +9,11 @@ use std::process::ExitCode;
 /// Change a running agent to a newly activated selector set, while traffic flows.
 ///
 /// The agent checks the set against its order and the activation's two signatures; its number must be the last one's
-/// plus one. What is refused changes nothing.
+/// plus one. What is refused changes nothing; measures beside it keep their sets either way.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
-  gwtap selectors load --socket /run/gwtap/control.sock --set selectors-8.json --activation activation-8.note")]
+  gwtap selectors load --socket /run/gwtap/control.sock --set selectors-8.json --activation activation-8.note
+  gwtap selectors load --measure m-2 --set m-2-selectors-3.json --activation m-2-activation-3.note")]
 pub struct Args {
     /// The agent's control socket
     #[arg(long, conflicts_with = "config")]
@@ -20,6 +21,9 @@ pub struct Args {
     /// Configuration that names the socket
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The measure it is for; needed where several run
+    #[arg(long, value_name = "ID")]
+    measure: Option<String>,
     /// The selector set (JSON)
     #[arg(long, value_name = "FILE")]
     set: PathBuf,
@@ -40,12 +44,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let read = |path: &PathBuf| {
         std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read as text", path.display()))
     };
-    let request = Request::SelectorsLoad { set: read(&args.set)?, activation: read(&args.activation)? };
+    let (set, activation) = (read(&args.set)?, read(&args.activation)?);
+    let request = Request::SelectorsLoad { measure: args.measure, set, activation };
     match client::ask(&socket, &request)? {
         Response::Loaded(loaded) if args.json => println!("{}", serde_json::to_string(&loaded)?),
         Response::Loaded(loaded) => println!(
-            "generation {}: set version {} with {} rules, SHA-256 {}",
-            loaded.generation, loaded.set_version, loaded.rules, loaded.set_sha256
+            "measure {}: generation {}: set version {} with {} rules, SHA-256 {}",
+            loaded.measure, loaded.generation, loaded.set_version, loaded.rules, loaded.set_sha256
         ),
         Response::Refused { reason } => return Err(Refused::because(reason)),
         Response::Failed { reason } => bail!("{reason}"),

@@ -1,13 +1,14 @@
 //! `gwtap status`: how the running agent is, by its control socket.
 
 use crate::config::Config;
-use crate::control::status::Status;
+use crate::control::status::{LeaseStatus, MeasureStatus, ShareStatus, Status};
 use crate::control::{Request, Response, client};
 use anyhow::bail;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// How the running agent is: order, lease, verdicts, share, spool, delivery. Digests and counts, never contents.
+/// How the running agent is: for each measure order, lease, verdicts, share, sample, spool, delivery. Digests and counts, never contents.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gwtap status
@@ -59,85 +60,102 @@ fn table(status: &Status) -> String {
         ("mirror port", format!("{} ({}, {})", status.interface, status.mode, status.attach)),
         ("mirror transport", status.transport.clone().unwrap_or_else(|| "none".into())),
         ("program", short(&status.program_digest).to_owned()),
-        ("measure", format!("{} ({})", status.order.measure, status.order.basis)),
-        (
-            "order",
-            format!(
-                "{} from {} until {}",
-                short(&status.order.sha256),
-                status.order.not_before,
-                status.order.not_after
-            ),
-        ),
-        (
-            "selectors",
-            format!(
-                "generation {}, version {}, {} rules, {} until {}",
-                status.selectors.generation,
-                status.selectors.set_version,
-                status.selectors.rules,
-                short(&status.selectors.set_sha256),
-                status.selectors.valid_until
-            ),
-        ),
-        ("lease", lease(status)),
         (
             "clock",
             format!("synchronised: {}, required: {}", yes(status.clock.synchronised), yes(status.clock.required)),
         ),
+        ("facility", format!("{}; {}", status.facility, share(&status.share))),
+        ("observed", format!("{} packets, {} bytes", status.counters.observed_packets, status.counters.observed_bytes)),
+        ("before measures", verdicts(&status.counters.verdicts)),
+    ];
+    if status.documentation_prefixes {
+        rows.push(("laboratory", "the country table takes documentation prefixes".into()));
+    }
+    for measure in &status.measures {
+        rows.push(("", String::new()));
+        rows.extend(measure_rows(measure));
+    }
+    rows.iter().map(|(name, value)| format!("{:<18} {value}", *name).trim_end().to_owned() + "\n").collect()
+}
+
+fn measure_rows(measure: &MeasureStatus) -> Vec<(&'static str, String)> {
+    let yes = |flag: bool| if flag { "yes" } else { "no" };
+    let MeasureStatus { order, selectors, counters, sampling, records, spool, delivery, .. } = measure;
+    vec![
+        ("measure", format!("{} ({})", order.measure, order.basis)),
+        ("order", format!("{} from {} until {}", short(&order.sha256), order.not_before, order.not_after)),
         (
-            "share of capacity",
+            "selectors",
             format!(
-                "at most {} in any second or longer, limit {} of {} bit/s",
-                percent(status.share.used_max),
-                percent(status.share.limit),
-                status.share.capacity_bits_per_second
+                "generation {}, version {}, {} rules, {} until {}",
+                selectors.generation,
+                selectors.set_version,
+                selectors.rules,
+                short(&selectors.set_sha256),
+                selectors.valid_until
             ),
         ),
-        ("observed", format!("{} packets, {} bytes", status.counters.observed_packets, status.counters.observed_bytes)),
-    ];
-    let verdicts: Vec<_> = status
-        .counters
-        .verdicts
+        ("lease", lease(&measure.lease)),
+        ("share of capacity", share(&measure.share)),
+        (
+            "sample",
+            format!(
+                "{} of the flows, limit {}, {} changes",
+                percent(sampling.ratio),
+                percent(sampling.limit),
+                sampling.changes
+            ),
+        ),
+        ("verdicts", format!("{}; {} packets without a lease", verdicts(&counters.verdicts), counters.idle_packets)),
+        (
+            "records",
+            format!(
+                "{} drained, {} spooled, {} refused; {} lost in the rings",
+                records.drained, records.spooled, records.refused, counters.ring_lost
+            ),
+        ),
+        (
+            "spool",
+            format!(
+                "{} messages, {} of {} bytes, {} refused",
+                spool.messages, spool.bytes, spool.bytes_max, spool.refused_total
+            ),
+        ),
+        (
+            "delivery",
+            format!(
+                "connected: {}, {} messages sent, {} records acknowledged{}",
+                yes(delivery.connected),
+                delivery.sent_messages,
+                delivery.acknowledged_records,
+                delivery.last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default()
+            ),
+        ),
+    ]
+}
+
+fn verdicts(verdicts: &BTreeMap<String, u64>) -> String {
+    let named: Vec<_> = verdicts
         .iter()
         .filter(|(_, packets)| **packets > 0)
         .map(|(name, packets)| format!("{name} {packets}"))
         .collect();
-    rows.push(("verdicts", if verdicts.is_empty() { "none yet".into() } else { verdicts.join(", ") }));
-    rows.push((
-        "records",
-        format!(
-            "{} drained, {} spooled, {} refused; {} lost in the rings",
-            status.records.drained, status.records.spooled, status.records.refused, status.counters.ring_lost
-        ),
-    ));
-    rows.push((
-        "spool",
-        format!(
-            "{} messages, {} of {} bytes, {} refused",
-            status.spool.messages, status.spool.bytes, status.spool.bytes_max, status.spool.refused_total
-        ),
-    ));
-    rows.push((
-        "delivery",
-        format!(
-            "connected: {}, {} messages sent, {} records acknowledged{}",
-            yes(status.delivery.connected),
-            status.delivery.sent_messages,
-            status.delivery.acknowledged_records,
-            status.delivery.last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default()
-        ),
-    ));
-    if status.documentation_prefixes {
-        rows.push(("laboratory", "the country table takes documentation prefixes".into()));
-    }
-    rows.iter().map(|(name, value)| format!("{name:<18} {value}\n")).collect()
+    if named.is_empty() { "none yet".into() } else { named.join(", ") }
 }
 
-fn lease(status: &Status) -> String {
-    let refused = status.lease.refused.as_ref().map(|reason| format!("; not renewed: {reason}")).unwrap_or_default();
-    if status.lease.live {
-        format!("live, {:.1} s left{refused}", status.lease.seconds_left)
+fn share(share: &ShareStatus) -> String {
+    format!(
+        "at most {} in any second or longer, limit {} of {} bit/s",
+        percent(share.used_max),
+        percent(share.limit),
+        share.capacity_bits_per_second
+    )
+}
+
+fn lease(lease: &LeaseStatus) -> String {
+    let refused = lease.refused.as_ref().map(|reason| format!("; not renewed: {reason}")).unwrap_or_default();
+    if lease.live {
+        format!("live, {:.1} s left{refused}", lease.seconds_left)
     } else {
         format!("none: nothing is selected{refused}")
     }
@@ -158,13 +176,19 @@ mod tests {
 
     #[test]
     fn the_table_says_what_an_operator_asks_first() {
+        let mut measure = MeasureStatus::default();
+        measure.lease.refused = Some("the order or the activation has ended".into());
+        measure.counters.verdicts = [("selected".to_owned(), 3), ("over_cap".to_owned(), 0)].into();
+        measure.share.used_max = 0.2951;
         let mut status = Status { host: "mirror-1".into(), ..Status::default() };
-        status.lease.refused = Some("the order or the activation has ended".into());
-        status.counters.verdicts = [("selected".to_owned(), 3), ("over_cap".to_owned(), 0)].into();
-        status.share.used_max = 0.2951;
+        for id in ["m-1", "m-2"] {
+            measure.order.measure = id.into();
+            status.measures.push(measure.clone());
+        }
         let table = table(&status);
         assert!(table.contains("nothing is selected; not renewed: the order or the activation has ended"), "{table}");
-        assert!(table.contains("29.51 %") && table.contains("selected 3\n"), "{table}");
+        assert!(table.contains("29.51 %") && table.contains("selected 3; 0 packets without a lease\n"), "{table}");
+        assert!(table.contains("measure            m-1 (") && table.contains("measure            m-2 ("), "{table}");
         assert!(!table.contains("over_cap"), "{table}");
     }
 }

@@ -1,51 +1,88 @@
 //! Bounds of the configuration's values, and what may not stand beside what.
 
-use super::{Config, CountryFormat, Mode, Synchronised};
+use super::{Config, CountryFormat, Measure, Mode, Synchronised};
 use crate::limits;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use tap_common::limits::MEASURES_MAX;
 
-type Refusal = (&'static str, String);
+type Refusal = (String, String);
 
 /// First violation found: the key and what to write instead.
 pub(super) fn check(config: &Config) -> Result<(), Refusal> {
     if config.host.name.is_empty() || !config.host.name.chars().all(is_name_character) {
-        return Err(("host.name", "must be letters, digits, '.', '-' or '_', at least one".into()));
+        return refuse("host.name", "must be letters, digits, '.', '-' or '_', at least one");
     }
     check_interface(&config.mirror.interface)?;
     check_transport(config)?;
-    let (host, _port) = split_endpoint(&config.export.endpoint)
-        .ok_or(("export.endpoint", format!("`{}` is not HOST:PORT", config.export.endpoint)))?;
-    if config.export.server_name.is_empty() {
-        return Err(("export.server_name", "is empty; write the name in the receiving facility's certificate".into()));
-    }
-    if config.clock.synchronised == Synchronised::NotRequired
-        && !config.clock.laboratory_namespace
-        && !is_loopback(host)
-    {
-        return Err((
-            "clock.synchronised",
-            format!(
-                "\"not-required\" is refused while export.endpoint {} is not loopback; synchronise this machine's \
-                 clock (chrony, ntpd, systemd-timesyncd) and write \"required\"",
-                config.export.endpoint
-            ),
-        ));
-    }
+    check_measures(config)?;
     if !config.metrics.listen.ip().is_loopback() {
-        return Err((
+        return refuse(
             "metrics.listen",
             format!("{} is not loopback; write 127.0.0.1:PORT or [::1]:PORT", config.metrics.listen),
-        ));
+        );
     }
-    if config.spool.bytes_max < limits::SPOOL_BYTES_MIN {
-        return Err((
-            "spool.bytes_max",
-            format!("{} is under {} (two segments)", config.spool.bytes_max, limits::SPOOL_BYTES_MIN),
-        ));
+    for time in &config.sampling.new_seed_at {
+        if let Err(error) = time.parse::<jiff::civil::Time>() {
+            return refuse("sampling.new_seed_at", format!("`{time}` is not HH:MM ({error})"));
+        }
     }
     check_country_table(config)?;
     check_paths(config)
+}
+
+fn refuse<T>(key: impl Into<String>, reason: impl Into<String>) -> Result<T, Refusal> {
+    Err((key.into(), reason.into()))
+}
+
+/// Each measure, and what two of them may not share.
+fn check_measures(config: &Config) -> Result<(), Refusal> {
+    let measures = &config.measures;
+    if measures.is_empty() || measures.len() > MEASURES_MAX {
+        return refuse("measure", format!("{} tables [[measure]]; a tap carries 1 to {MEASURES_MAX}", measures.len()));
+    }
+    let mut spools = BTreeMap::new();
+    for (index, measure) in measures.iter().enumerate() {
+        check_measure(config, measure).map_err(|(key, reason)| (format!("measure[{index}].{key}"), reason))?;
+        if let Some(other) = spools.insert(&measure.spool.directory, index) {
+            return refuse(
+                format!("measure[{index}].spool.directory"),
+                format!("is that of measure[{other}] too; each measure has a spool of its own"),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_measure(config: &Config, measure: &Measure) -> Result<(), Refusal> {
+    let endpoint = &measure.export.endpoint;
+    let Some((host, _port)) = split_endpoint(endpoint) else {
+        return refuse("export.endpoint", format!("`{endpoint}` is not HOST:PORT"));
+    };
+    if measure.export.server_name.is_empty() {
+        return refuse("export.server_name", "is empty; write the name in the receiving facility's certificate");
+    }
+    let clock = &config.clock;
+    if clock.synchronised == Synchronised::NotRequired && !clock.laboratory_namespace && !is_loopback(host) {
+        return refuse(
+            "export.endpoint",
+            format!(
+                "clock.synchronised: \"not-required\" is refused while endpoint {endpoint} is not loopback; synchronise \
+                 this machine's clock (chrony, ntpd, systemd-timesyncd) and write \"required\""
+            ),
+        );
+    }
+    if measure.spool.bytes_max < limits::SPOOL_BYTES_MIN {
+        return refuse(
+            "spool.bytes_max",
+            format!("{} is under {} (two segments)", measure.spool.bytes_max, limits::SPOOL_BYTES_MIN),
+        );
+    }
+    match measure.paths().into_iter().find(|(_, path)| path.as_os_str().is_empty()) {
+        Some((key, _)) => refuse(key, "is empty; write a path"),
+        None => Ok(()),
+    }
 }
 
 fn check_interface(name: &str) -> Result<(), Refusal> {
@@ -56,63 +93,50 @@ fn check_interface(name: &str) -> Result<(), Refusal> {
     if allowed {
         return Ok(());
     }
-    Err((
+    refuse(
         "mirror.interface",
         format!("`{name}` is not a mirror port's name; `ip link` lists this machine's interfaces"),
-    ))
+    )
 }
 
 fn check_transport(config: &Config) -> Result<(), Refusal> {
     let Some(transport) = &config.mirror.transport else { return Ok(()) };
     if config.mirror.mode == Mode::Inline {
-        return Err((
+        return refuse(
             "mirror.transport",
-            "is for a port that receives copies; take the section out, or write mode = \"mirror\"".into(),
-        ));
+            "is for a port that receives copies; take the section out, or write mode = \"mirror\"",
+        );
     }
-    transport.constants().map(drop).map_err(|(key, reason)| match key {
-        "port" => ("mirror.transport.port", reason),
-        "key" => ("mirror.transport.key", reason),
-        _ => ("mirror.transport.local", reason),
-    })
+    transport.constants().map(drop).map_err(|(key, reason)| (format!("mirror.transport.{key}"), reason))
 }
 
 fn check_country_table(config: &Config) -> Result<(), Refusal> {
     let table = &config.country_table;
     match (&table.date, table.format) {
         (None, CountryFormat::Csv) => {
-            Err(("country_table.date", "is missing; a range CSV does not carry its day, write \"YYYY-MM-DD\"".into()))
+            refuse("country_table.date", "is missing; a range CSV does not carry its day, write \"YYYY-MM-DD\"")
         }
         (Some(date), _) => date
             .parse::<jiff::civil::Date>()
             .map(|_| ())
-            .map_err(|error| ("country_table.date", format!("`{date}` is not YYYY-MM-DD ({error})"))),
+            .map_err(|error| ("country_table.date".into(), format!("`{date}` is not YYYY-MM-DD ({error})"))),
         (None, CountryFormat::Delegated) => Ok(()),
     }
 }
 
 /// A path that is empty would name the configuration's own directory.
 fn check_paths(config: &Config) -> Result<(), Refusal> {
-    let paths: [(&'static str, &Path); 16] = [
+    let paths: [(&'static str, &Path); 7] = [
         ("host.key_file", &config.host.key_file),
         ("host.sealing_key_file", &config.host.sealing_key_file),
         ("trust.roots_file", &config.trust.roots_file),
-        ("order.file", &config.order.file),
-        ("selectors.set_file", &config.selectors.set_file),
-        ("selectors.activation_file", &config.selectors.activation_file),
         ("mirror.pin_directory", &config.mirror.pin_directory),
         ("country_table.file", &config.country_table.file),
-        ("pseudonyms.key_file", &config.pseudonyms.key_file),
-        ("spool.directory", &config.spool.directory),
-        ("spool.key_file", &config.spool.key_file),
-        ("export.ca_file", &config.export.ca_file),
-        ("export.certificate_file", &config.export.certificate_file),
-        ("export.key_file", &config.export.key_file),
         ("control.socket", &config.control.socket),
         ("state.directory", &config.state.directory),
     ];
     match paths.into_iter().find(|(_, path)| path.as_os_str().is_empty()) {
-        Some((key, _)) => Err((key, "is empty; write a path".into())),
+        Some((key, _)) => refuse(key, "is empty; write a path"),
         None => Ok(()),
     }
 }

@@ -30,8 +30,8 @@ pub enum ConfigError {
     Value {
         /// The file.
         file: PathBuf,
-        /// `section.key`.
-        key: &'static str,
+        /// `section.key`, or `measure[n].key` of the n-th measure (from 0).
+        key: String,
         /// What is wrong and what to write instead.
         reason: String,
     },

@@ -6,13 +6,14 @@
 
 mod check;
 mod error;
+mod measure;
 #[cfg(test)]
 mod tests;
 pub mod transport;
 
 pub use error::ConfigError;
+pub use measure::{Acknowledgement, Export, Measure, SpoolSection};
 
-use crate::ipfix::template::RecordTemplate;
 use crate::limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -29,10 +30,9 @@ pub struct Config {
     pub host: Host,
     /// Whose signatures count.
     pub trust: Trust,
-    /// The order in force.
-    pub order: OrderFile,
-    /// What is looked for.
-    pub selectors: Selectors,
+    /// The measures that run beside each other; a measure's slot in the kernel is its place in this list.
+    #[serde(rename = "measure")]
+    pub measures: Vec<Measure>,
     /// Where the traffic comes in.
     pub mirror: Mirror,
     /// How far the machine's clock is trusted.
@@ -40,12 +40,9 @@ pub struct Config {
     pub clock: Clock,
     /// Which address belongs where.
     pub country_table: CountryTableFile,
-    /// Keys of the pseudonyms.
-    pub pseudonyms: Pseudonyms,
-    /// Records that are not acknowledged yet.
-    pub spool: SpoolSection,
-    /// The receiving facility.
-    pub export: Export,
+    /// How the sample of flows is kept.
+    #[serde(default)]
+    pub sampling: Sampling,
     /// The operator's socket.
     #[serde(default)]
     pub control: Control,
@@ -74,24 +71,6 @@ pub struct Host {
 pub struct Trust {
     /// Public keys and their roles.
     pub roots_file: PathBuf,
-}
-
-/// `[order]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OrderFile {
-    /// The signed order.
-    pub file: PathBuf,
-}
-
-/// `[selectors]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Selectors {
-    /// The selector set.
-    pub set_file: PathBuf,
-    /// Its activation, signed by two persons.
-    pub activation_file: PathBuf,
 }
 
 /// `[mirror]`
@@ -188,58 +167,14 @@ pub enum CountryFormat {
     Delegated,
 }
 
-/// `[pseudonyms]`
+/// `[sampling]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pseudonyms {
-    /// The current epoch's keys, sealed to this host.
-    pub key_file: PathBuf,
-}
-
-/// `[spool]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SpoolSection {
-    /// Directory of the spool, for the agent alone.
-    pub directory: PathBuf,
-    /// The spool's key: a credential file, not on the spool's disk.
-    pub key_file: PathBuf,
-    /// Bytes the spool may take on disk; a full spool refuses the newest message and says so.
-    #[serde(default = "default_spool_bytes")]
-    pub bytes_max: u64,
-}
-
-/// `[export]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Export {
-    /// `host:port` of the receiving facility.
-    pub endpoint: String,
-    /// Name its certificate must carry.
-    pub server_name: String,
-    /// Certificates (PEM) that may have signed it.
-    pub ca_file: PathBuf,
-    /// This host's certificate (PEM).
-    pub certificate_file: PathBuf,
-    /// Its key (PEM).
-    pub key_file: PathBuf,
-    /// Which template the records follow.
-    #[serde(default)]
-    pub template: RecordTemplate,
-    /// Whether the peer acknowledges durable storage.
-    #[serde(default)]
-    pub acknowledgement: Acknowledgement,
-}
-
-/// What trims the spool.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Acknowledgement {
-    /// The peer's acknowledgement of durable storage; a peer that offers none is refused.
-    #[default]
-    Required,
-    /// A plain IPFIX collector: a message counts as delivered once it is written to the connection.
-    None,
+pub struct Sampling {
+    /// Times of day in Japan (`HH:MM`, `HH:MM:SS`) at which the flow hash takes a new secret seed, by a generation of its
+    /// own; one is made at every start too.
+    #[serde(default = "default_seed_times")]
+    pub new_seed_at: Vec<String>,
 }
 
 /// `[control]`
@@ -264,8 +199,15 @@ pub struct Metrics {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// Directory of what must outlive a restart: highest activation, last wall time, the active set (sealed).
+    /// Directory of what must outlive a restart: highest activations, last wall time, every change of the samples; in a
+    /// directory for each measure its active set (sealed).
     pub directory: PathBuf,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { new_seed_at: default_seed_times() }
+    }
 }
 
 impl Default for Control {
@@ -313,21 +255,13 @@ impl Config {
             &mut self.host.key_file,
             &mut self.host.sealing_key_file,
             &mut self.trust.roots_file,
-            &mut self.order.file,
-            &mut self.selectors.set_file,
-            &mut self.selectors.activation_file,
             &mut self.mirror.pin_directory,
             &mut self.country_table.file,
-            &mut self.pseudonyms.key_file,
-            &mut self.spool.directory,
-            &mut self.spool.key_file,
-            &mut self.export.ca_file,
-            &mut self.export.certificate_file,
-            &mut self.export.key_file,
             &mut self.control.socket,
             &mut self.state.directory,
         ];
-        for path in paths {
+        let measures = self.measures.iter_mut().flat_map(Measure::paths_mut);
+        for path in paths.into_iter().chain(measures) {
             *path = base.join(&*path);
         }
     }
@@ -337,8 +271,8 @@ fn default_pin_directory() -> PathBuf {
     PathBuf::from("/sys/fs/bpf/gwtap")
 }
 
-fn default_spool_bytes() -> u64 {
-    limits::SPOOL_BYTES_DEFAULT
+fn default_seed_times() -> Vec<String> {
+    vec!["00:00".into()]
 }
 
 fn default_control_socket() -> PathBuf {

@@ -25,7 +25,9 @@ fn the_example_is_a_configuration_and_its_comments_are_the_defaults() {
         .collect();
     let spelt_out = parse(&uncommented).unwrap();
     assert_eq!(format!("{plain:?}"), format!("{spelt_out:?}"));
-    for key in ["bytes_max", "listen", "socket", "pin_directory", "template", "acknowledgement", "attach", "mode"] {
+    for key in
+        ["bytes_max", "listen", "socket", "pin_directory", "template", "acknowledgement", "attach", "new_seed_at"]
+    {
         assert!(uncommented.contains(&format!("\n{key} = ")), "{key} is not shown in the example");
     }
 }
@@ -62,8 +64,8 @@ fn a_mirror_transport_is_read_and_refused_by_key() {
 #[test]
 fn paths_are_taken_from_the_files_directory() {
     let config = parse(EXAMPLE).unwrap();
-    assert_eq!(config.order.file, Path::new("/etc/gwtap/order.note"));
-    assert_eq!(config.spool.directory, Path::new("/var/lib/gwtap/spool"));
+    assert_eq!(config.measures[0].order_file, Path::new("/etc/gwtap/order.note"));
+    assert_eq!(config.measures[0].spool.directory, Path::new("/var/lib/gwtap/spool"));
     assert_eq!(config.mirror.pin_directory, Path::new("/sys/fs/bpf/gwtap"));
 }
 
@@ -78,7 +80,7 @@ fn an_unknown_key_is_refused_by_file_line_section_and_key() {
 #[test]
 fn a_missing_key_is_refused_by_section() {
     let message = refusal("server_name = \"receive.example\"\n", "");
-    assert!(message.contains("[export]") && message.contains("missing field `server_name`"), "{message}");
+    assert!(message.contains("[measure.export]") && message.contains("missing field `server_name`"), "{message}");
 }
 
 #[test]
@@ -91,7 +93,10 @@ fn a_metrics_address_that_is_not_loopback_is_refused() {
 fn an_unsynchronised_clock_is_refused_beside_an_endpoint_elsewhere() {
     let asked = "synchronised = \"not-required\"";
     let message = refusal("# synchronised = \"required\"", asked);
-    assert!(message.contains("clock.synchronised: \"not-required\" is refused"), "{message}");
+    assert!(
+        message.contains("measure[0].export.endpoint: clock.synchronised: \"not-required\" is refused"),
+        "{message}"
+    );
 
     let with_clock = EXAMPLE.replacen("# synchronised = \"required\"", asked, 1);
     for endpoint in ["127.0.0.1:4740", "[::1]:4740", "localhost:4740", "127.8.0.1:1"] {
@@ -105,16 +110,17 @@ fn an_unsynchronised_clock_is_refused_beside_an_endpoint_elsewhere() {
 #[test]
 fn values_outside_their_bounds_are_refused_by_key() {
     for (from, to, key) in [
-        ("endpoint = \"receive.example:4740\"", "endpoint = \"receive.example\"", "export.endpoint"),
-        ("endpoint = \"receive.example:4740\"", "endpoint = \"::1:4740\"", "export.endpoint"),
-        ("endpoint = \"receive.example:4740\"", "endpoint = \"receive.example:0\"", "export.endpoint"),
+        ("endpoint = \"receive.example:4740\"", "endpoint = \"receive.example\"", "measure[0].export.endpoint"),
+        ("endpoint = \"receive.example:4740\"", "endpoint = \"::1:4740\"", "measure[0].export.endpoint"),
+        ("endpoint = \"receive.example:4740\"", "endpoint = \"receive.example:0\"", "measure[0].export.endpoint"),
         ("interface = \"mirror0\"", "interface = \"a-name-of-16-byte\"", "mirror.interface"),
         ("interface = \"mirror0\"", "interface = \"lo\"", "mirror.interface"),
         ("date = \"2026-11-01\"", "date = \"2026-13-01\"", "country_table.date"),
         ("date = \"2026-11-01\"", "", "country_table.date"),
-        ("# bytes_max = 4294967296", "bytes_max = 4096", "spool.bytes_max"),
+        ("# bytes_max = 4294967296", "bytes_max = 4096", "measure[0].spool.bytes_max"),
         ("name = \"mirror-1\"", "name = \"mirror 1\"", "host.name"),
-        ("file = \"order.note\"", "file = \"\"", "order.file"),
+        ("order_file = \"order.note\"", "order_file = \"\"", "measure[0].order_file"),
+        ("# new_seed_at = [\"00:00\"]", "new_seed_at = [\"24:01\"]", "sampling.new_seed_at"),
     ] {
         let message = refusal(from, to);
         assert!(message.contains(&format!("gwtap.toml: {key}: ")), "{key}: {message}");
@@ -131,5 +137,39 @@ proptest::proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "(\\[[a-z_]{0,8}\\]\n|[a-z_]{1,8} = [\"0-9a-z]{0,6}\n|.{0,20}\n){0,8}") {
         drop(parse(&text));
+    }
+}
+
+/// The example with a second measure behind the first, altered by `alter`.
+fn two_measures(alter: impl Fn(&str) -> String) -> String {
+    let begin = EXAMPLE.find("[[measure]]").unwrap();
+    let end = begin + EXAMPLE[begin..].find("\n[mirror]").unwrap();
+    format!("{}\n{}{}", &EXAMPLE[..end], alter(&EXAMPLE[begin..end]), &EXAMPLE[end..])
+}
+
+#[test]
+fn measures_stand_beside_each_other_with_a_spool_each() {
+    let text = two_measures(|one| one.replace("/spool\"", "/spool-2\"").replace("order.note", "order-2.note"));
+    let config = parse(&text).unwrap();
+    assert_eq!(config.measures.len(), 2);
+    assert_eq!(config.measures[1].order_file, Path::new("/etc/gwtap/order-2.note"));
+
+    let shared = parse(&two_measures(str::to_owned)).unwrap_err().to_string();
+    assert!(shared.contains("measure[1].spool.directory: is that of measure[0] too"), "{shared}");
+    let bad = parse(&two_measures(|one| one.replace("receive.example:4740", "nowhere"))).unwrap_err().to_string();
+    assert!(bad.contains("measure[1].export.endpoint: `nowhere`"), "{bad}");
+}
+
+#[test]
+fn no_measure_and_a_ninth_are_refused() {
+    let begin = EXAMPLE.find("[[measure]]").unwrap();
+    let end = begin + EXAMPLE[begin..].find("\n[mirror]").unwrap();
+    for count in [0, 9] {
+        let tables: String =
+            (0..count).map(|n| EXAMPLE[begin..end].replace("/spool\"", &format!("/spool-{n}\"")) + "\n").collect();
+        let none = if count == 0 { "measure = []\n" } else { "" };
+        let text = format!("{none}{}{tables}{}", &EXAMPLE[..begin], &EXAMPLE[end..]);
+        let message = parse(&text).unwrap_err().to_string();
+        assert!(message.contains(&format!("measure: {count} tables [[measure]]; a tap carries 1 to 8")), "{message}");
     }
 }

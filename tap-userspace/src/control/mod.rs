@@ -18,6 +18,9 @@ pub enum Request {
     Status,
     /// Change to a newly activated selector set while traffic flows.
     SelectorsLoad {
+        /// Which measure's; the only one need not be named.
+        #[serde(default)]
+        measure: Option<String>,
         /// The set's text, byte for byte: its SHA-256 is what was activated.
         set: String,
         /// The activation note.
@@ -58,6 +61,8 @@ pub enum Response {
 /// A selector set that took over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
+    /// The measure; those beside it keep their sets.
+    pub measure: String,
     /// Generation: the activation's number.
     pub generation: u64,
     /// Version as the set names it.

@@ -157,7 +157,8 @@ mod tests {
         let answer = client::ask(&path, &Request::Status).unwrap();
         assert!(matches!(answer, Response::Status(status) if *status == super::super::status::Status::default()));
         let set = "x".repeat(3_000_000);
-        let answer = client::ask(&path, &Request::SelectorsLoad { set, activation: "a\nb".into() }).unwrap();
+        let answer =
+            client::ask(&path, &Request::SelectorsLoad { measure: None, set, activation: "a\nb".into() }).unwrap();
         assert!(matches!(answer, Response::Refused { reason } if reason == "3000000 bytes"));
     }
 

@@ -25,28 +25,55 @@ pub struct Status {
     pub transport: Option<String>,
     /// SHA-256 over object, load-time constants and tables, in hex.
     pub program_digest: String,
+    /// Facility, as every order names it.
+    pub facility: String,
+    /// The machine's clock.
+    pub clock: ClockStatus,
+    /// What the kernel counted once for all measures since the maps were made.
+    pub counters: CounterStatus,
+    /// The mirror port's own counters.
+    pub interface_counters: InterfaceCounters,
+    /// Use of the facility's capacity by all measures together.
+    pub share: ShareStatus,
+    /// Ring entries that are no records, and records of a slot that has no measure.
+    pub invalid_entries: u64,
+    /// Seeds that the flow hash took since the start, the first not counted.
+    pub sampling_seeds: u64,
+    /// The country table takes documentation prefixes: laboratory only.
+    pub documentation_prefixes: bool,
+    /// The measures, by slot.
+    pub measures: Vec<MeasureStatus>,
+}
+
+impl Status {
+    /// The measure of this id.
+    #[must_use]
+    pub fn measure(&self, id: &str) -> Option<&MeasureStatus> {
+        self.measures.iter().find(|measure| measure.order.measure == id)
+    }
+}
+
+/// One measure: nothing here is shared with another.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MeasureStatus {
     /// The order in force.
     pub order: OrderStatus,
     /// What is looked for, as digests.
     pub selectors: SelectorStatus,
     /// Whether the kernel may select now.
     pub lease: LeaseStatus,
-    /// The machine's clock.
-    pub clock: ClockStatus,
-    /// What the kernel counted since the maps were made.
-    pub counters: CounterStatus,
-    /// The mirror port's own counters.
-    pub interface_counters: InterfaceCounters,
-    /// Use of the facility's capacity.
+    /// What the kernel counted of it since the maps were made.
+    pub counters: MeasureCounterStatus,
+    /// Its use of the facility's capacity.
     pub share: ShareStatus,
+    /// Which part of the flows it looks at.
+    pub sampling: SamplingStatus,
     /// Records on their way to the spool.
     pub records: RecordStatus,
     /// The spool.
     pub spool: SpoolView,
     /// Delivery to the receiving facility.
     pub delivery: DeliveryStatus,
-    /// The country table takes documentation prefixes: laboratory only.
-    pub documentation_prefixes: bool,
 }
 
 /// The order in force.
@@ -115,25 +142,49 @@ pub struct ClockStatus {
     pub steps_forward_total: u64,
 }
 
-/// What the kernel counted since the maps were made.
+/// What the kernel counted once for all measures since the maps were made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CounterStatus {
     /// Packets seen.
     pub observed_packets: u64,
     /// Bytes on the line of packets seen.
     pub observed_bytes: u64,
-    /// Packets with a verdict; at rest the same as `observed_packets`.
-    pub judged_packets: u64,
-    /// Verdict name → packets: those of the facility and those of the measure.
+    /// Verdict name → packets: those before any measure.
     pub verdicts: BTreeMap<String, u64>,
     /// Reason name → packets: why malformed or unsupported.
     pub reasons: BTreeMap<String, u64>,
+    /// Packets the caps admitted to selection for at least one measure, each counted once.
+    pub admitted_packets: u64,
+    /// Their bytes on the line.
+    pub admitted_bytes: u64,
+}
+
+/// What the kernel counted of one measure since the maps were made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MeasureCounterStatus {
+    /// Verdict name → packets.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Packets that were decided for others while this measure had no lease.
+    pub idle_packets: u64,
+    /// Facility verdicts, own verdicts and idle packets together; at rest the same as the packets observed.
+    pub judged_packets: u64,
     /// Packets the cap admitted to selection.
     pub admitted_packets: u64,
     /// Their bytes on the line.
     pub admitted_bytes: u64,
     /// Selected packets whose record a full ring lost.
     pub ring_lost: u64,
+}
+
+/// Which part of the flows a measure looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SamplingStatus {
+    /// Part of the flows that is in the sample now.
+    pub ratio: f64,
+    /// Part that the order allows.
+    pub limit: f64,
+    /// Changes since the start; `sampling.jsonl` in the state directory has each.
+    pub changes: u64,
 }
 
 /// The mirror port's own counters (`/proc/net/dev`).
@@ -154,7 +205,7 @@ pub struct InterfaceCounters {
 pub struct ShareStatus {
     /// Transmission capacity of the facility.
     pub capacity_bits_per_second: u64,
-    /// This tap's part of it.
+    /// Part of it that may be admitted here.
     pub limit: f64,
     /// Highest use over sliding windows of one second and longer since the agent started.
     pub used_max: f64,
@@ -171,7 +222,7 @@ pub struct RecordStatus {
     pub spooled: u64,
     /// Lost because the spool was full or could not be written.
     pub refused: u64,
-    /// Ring entries that are not records of this program's making.
+    /// Records that cannot leave: no key, a generation or field that the program never writes.
     pub invalid: u64,
 }
 

@@ -1,41 +1,34 @@
 //! [`Status`] as Prometheus text.
 //!
-//! Base units; `_total` on counters, `_ratio`, `_bytes`, `_seconds`, `_info` as the names' last word.
+//! Base units; `_total` on counters, `_ratio`, `_bytes`, `_seconds`, `_info` as the names' last word. What is a measure's
+//! carries its label; what is counted once for all measures carries none, or an empty one.
 
-use crate::control::status::Status;
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
-use tap_common::abi::counter::FACILITY_VERDICT_NAMES;
-
-/// Every label name there may be. None of them can hold an address, a port, an AS or a rule.
-pub const LABEL_NAMES: [&str; 11] = [
-    "measure",
-    "facility",
-    "verdict",
-    "reason",
-    "interface",
-    "version",
-    "program_sha256",
-    "order_sha256",
-    "set_sha256",
-    "host_key",
-    "map_instance",
-];
+use super::page::{Page, as_float};
+use crate::control::status::{MeasureStatus, Status};
 
 /// The page for `status`.
 ///
 /// # Errors
-/// A family is defined twice or badly: a mistake in this file, which its tests look for.
+/// A family is defined badly: a mistake in this file, which its tests look for.
 pub fn encode(status: &Status) -> Result<String, prometheus::Error> {
-    let page = Page { registry: Registry::new() };
+    let page = Page::default();
     packets(&page, status)?;
-    share(&page, status)?;
-    permission(&page, status)?;
-    delivery(&page, status)?;
-    identity(&page, status)?;
-    TextEncoder::new().encode_to_string(&page.registry.gather())
+    facility(&page, status)?;
+    host(&page, status)?;
+    for measure in &status.measures {
+        counts(&page, status, measure)?;
+        share(&page, status, measure)?;
+        permission(&page, measure)?;
+        spool(&page, measure)?;
+        delivery(&page, measure)?;
+        identity(&page, measure)?;
+    }
+    page.text()
 }
 
-/// What the kernel and the interface counted.
+const VERDICTS: &str = "Packets by verdict. Verdicts before any measure carry an empty measure.";
+
+/// What the kernel and the interface counted, once for all measures.
 fn packets(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
     let counters = &status.counters;
     let port = [("interface", status.interface.as_str())];
@@ -46,22 +39,18 @@ fn packets(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
         counters.observed_packets,
     )?;
     page.counter("gwtap_observed_bytes_total", "Bytes on the line of packets seen.", &port, counters.observed_bytes)?;
-    let verdicts = page.counters(
-        "gwtap_verdict_packets_total",
-        "Packets by verdict; their sum is the packets observed. Verdicts before any measure carry an empty measure.",
-        &["measure", "facility", "verdict"],
-    )?;
+    let facility = ("facility", status.facility.as_str());
     for (name, packets) in &counters.verdicts {
-        let measure = if FACILITY_VERDICT_NAMES.contains(&name.as_str()) { "" } else { status.order.measure.as_str() };
-        verdicts.with_label_values(&[measure, status.order.facility.as_str(), name.as_str()]).inc_by(*packets);
+        let labels = [("measure", ""), facility, ("verdict", name.as_str())];
+        page.counter("gwtap_verdict_packets_total", VERDICTS, &labels, *packets)?;
     }
-    let reasons = page.counters(
-        "gwtap_reason_packets_total",
-        "Malformed and unsupported packets by reason.",
-        &["facility", "reason"],
-    )?;
     for (name, packets) in &counters.reasons {
-        reasons.with_label_values(&[status.order.facility.as_str(), name.as_str()]).inc_by(*packets);
+        page.counter(
+            "gwtap_reason_packets_total",
+            "Malformed and unsupported packets by reason.",
+            &[facility, ("reason", name.as_str())],
+            *packets,
+        )?;
     }
     let seen = &status.interface_counters;
     page.counter(
@@ -85,47 +74,172 @@ fn packets(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
     )
 }
 
-/// Use of the facility's capacity (Arts 17, 32, 33).
-fn share(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
-    let facility = [("facility", status.order.facility.as_str())];
-    let measure = [("measure", status.order.measure.as_str())];
-    let counters = &status.counters;
+/// Use of the facility's capacity by all measures together (Arts 17, 32, 33).
+fn facility(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
+    let facility = [("facility", status.facility.as_str())];
+    let (counters, share) = (&status.counters, &status.share);
     page.counter(
-        "gwtap_admitted_packets_total",
-        "Packets the cap admitted to selection.",
-        &measure,
+        "gwtap_facility_admitted_packets_total",
+        "Packets the caps admitted to selection for any measure, each once.",
+        &facility,
         counters.admitted_packets,
     )?;
     page.counter(
-        "gwtap_admitted_bytes_total",
-        "Bytes on the line of the admitted packets.",
-        &measure,
+        "gwtap_facility_admitted_bytes_total",
+        "Bytes on the line of the packets admitted for any measure, each once.",
+        &facility,
         counters.admitted_bytes,
     )?;
-    let share = &status.share;
     page.gauge(
         "gwtap_facility_capacity_bytes_per_second",
-        "Transmission capacity of the facility, as the order states it in bit/s, in Prometheus' base unit.",
+        "Transmission capacity of the facility, as the orders state it in bit/s, in Prometheus' base unit.",
         &facility,
         as_float(share.capacity_bits_per_second) / 8.0,
     )?;
-    page.gauge("gwtap_share_limit_ratio", "Part of the capacity that may be admitted.", &facility, share.limit)?;
     page.gauge(
-        "gwtap_share_used_ratio",
-        "Part of the capacity admitted in the window of about a second that has just ended.",
+        "gwtap_facility_share_limit_ratio",
+        "Part of the capacity that may be admitted for all live measures together.",
+        &facility,
+        share.limit,
+    )?;
+    page.gauge(
+        "gwtap_facility_share_used_ratio",
+        "Part of the capacity admitted for any measure in the window of about a second that has just ended.",
         &facility,
         share.used,
     )?;
     page.gauge(
-        "gwtap_share_used_max_ratio",
-        "Highest part of the capacity admitted in any sliding window of one second or longer since the start.",
+        "gwtap_facility_share_used_max_ratio",
+        "Highest part admitted for any measure in any sliding window of one second or longer since the start.",
         &facility,
         share.used_max,
     )
 }
 
-/// Lease, order, activation, clock.
-fn permission(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
+/// Clock, laboratory's exceptions, what runs.
+fn host(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
+    let clock = &status.clock;
+    page.flag(
+        "gwtap_clock_synchronised",
+        "The kernel reports that the clock is synchronised.",
+        &[],
+        clock.synchronised,
+    )?;
+    page.flag(
+        "gwtap_clock_required",
+        "The lease depends on a synchronised clock; 0 is a laboratory's exception.",
+        &[],
+        clock.required,
+    )?;
+    page.counter(
+        "gwtap_clock_steps_back_total",
+        "Steps back of the clock seen since the start.",
+        &[],
+        clock.steps_back_total,
+    )?;
+    page.counter(
+        "gwtap_clock_steps_forward_total",
+        "Steps forward of the clock seen since the start.",
+        &[],
+        clock.steps_forward_total,
+    )?;
+    page.flag(
+        "gwtap_country_table_documentation_prefixes",
+        "The country table takes documentation prefixes; 1 is a laboratory's exception.",
+        &[],
+        status.documentation_prefixes,
+    )?;
+    page.counter(
+        "gwtap_ring_invalid_entries_total",
+        "Ring entries that are no records, or of a slot without a measure.",
+        &[],
+        status.invalid_entries,
+    )?;
+    page.counter(
+        "gwtap_sampling_seeds_total",
+        "New seeds of the flow hash since the start.",
+        &[],
+        status.sampling_seeds,
+    )?;
+    page.integer(
+        "gwtap_program_info",
+        "What runs: SHA-256 over object, load-time constants and tables.",
+        &[
+            ("version", status.version.as_str()),
+            ("program_sha256", status.program_digest.as_str()),
+            ("host_key", status.host_key.as_str()),
+            ("map_instance", status.instance.as_str()),
+        ],
+        1,
+    )
+}
+
+/// What the kernel counted of a measure.
+fn counts(page: &Page, status: &Status, measure: &MeasureStatus) -> Result<(), prometheus::Error> {
+    let (id, facility) = (measure.order.measure.as_str(), status.facility.as_str());
+    let label = [("measure", id)];
+    let counters = &measure.counters;
+    for (name, packets) in &counters.verdicts {
+        let labels = [("measure", id), ("facility", facility), ("verdict", name.as_str())];
+        page.counter("gwtap_verdict_packets_total", VERDICTS, &labels, *packets)?;
+    }
+    page.counter(
+        "gwtap_idle_packets_total",
+        "Packets decided for other measures while this one had no lease.",
+        &label,
+        counters.idle_packets,
+    )?;
+    page.counter(
+        "gwtap_judged_packets_total",
+        "Facility verdicts, the measure's verdicts and its idle packets: at rest as many as were observed.",
+        &label,
+        counters.judged_packets,
+    )?;
+    page.counter(
+        "gwtap_admitted_packets_total",
+        "Packets the cap admitted to selection.",
+        &label,
+        counters.admitted_packets,
+    )?;
+    page.counter(
+        "gwtap_admitted_bytes_total",
+        "Bytes on the line of the admitted packets.",
+        &label,
+        counters.admitted_bytes,
+    )?;
+    page.counter("gwtap_ring_lost_records_total", "Records a full ring lost.", &label, counters.ring_lost)
+}
+
+/// A measure's use of the facility's capacity, and the part of the flows it looks at.
+fn share(page: &Page, status: &Status, measure: &MeasureStatus) -> Result<(), prometheus::Error> {
+    let labels = [("measure", measure.order.measure.as_str()), ("facility", status.facility.as_str())];
+    let share = &measure.share;
+    page.gauge("gwtap_share_limit_ratio", "Part of the capacity that may be admitted.", &labels, share.limit)?;
+    page.gauge(
+        "gwtap_share_used_ratio",
+        "Part of the capacity admitted in the window of about a second that has just ended.",
+        &labels,
+        share.used,
+    )?;
+    page.gauge(
+        "gwtap_share_used_max_ratio",
+        "Highest part of the capacity admitted in any sliding window of one second or longer since the start.",
+        &labels,
+        share.used_max,
+    )?;
+    let (measure, sampling) = ([labels[0]], &measure.sampling);
+    page.gauge("gwtap_sampling_threshold_ratio", "Part of the flows in the sample now.", &measure, sampling.ratio)?;
+    page.gauge("gwtap_sampling_limit_ratio", "Part of the flows that the order allows.", &measure, sampling.limit)?;
+    page.counter(
+        "gwtap_sampling_changes_total",
+        "Changes of the part of the flows in the sample since the start.",
+        &measure,
+        sampling.changes,
+    )
+}
+
+/// Lease, order, activation.
+fn permission(page: &Page, status: &MeasureStatus) -> Result<(), prometheus::Error> {
     let measure = [("measure", status.order.measure.as_str())];
     page.flag("gwtap_lease_live", "The kernel may select now.", &measure, status.lease.live)?;
     page.gauge(
@@ -167,46 +281,19 @@ fn permission(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
         "Selector sets that took over since the start.",
         &measure,
         selectors.loads,
-    )?;
-    let clock = &status.clock;
-    page.flag(
-        "gwtap_clock_synchronised",
-        "The kernel reports that the clock is synchronised.",
-        &[],
-        clock.synchronised,
-    )?;
-    page.flag(
-        "gwtap_clock_required",
-        "The lease depends on a synchronised clock; 0 is a laboratory's exception.",
-        &[],
-        clock.required,
-    )?;
-    page.counter(
-        "gwtap_clock_steps_back_total",
-        "Steps back of the clock seen since the start.",
-        &[],
-        clock.steps_back_total,
-    )?;
-    page.counter(
-        "gwtap_clock_steps_forward_total",
-        "Steps forward of the clock seen since the start.",
-        &[],
-        clock.steps_forward_total,
-    )?;
-    page.flag(
-        "gwtap_country_table_documentation_prefixes",
-        "The country table takes documentation prefixes; 1 is a laboratory's exception.",
-        &[],
-        status.documentation_prefixes,
     )
 }
 
-/// Rings, spool, receiving facility.
-fn delivery(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
+/// Records on their way to the spool, and the spool.
+fn spool(page: &Page, status: &MeasureStatus) -> Result<(), prometheus::Error> {
     let measure = [("measure", status.order.measure.as_str())];
-    page.counter("gwtap_ring_lost_records_total", "Records a full ring lost.", &measure, status.counters.ring_lost)?;
     let records = &status.records;
-    page.counter("gwtap_ring_invalid_entries_total", "Ring entries that are no records.", &[], records.invalid)?;
+    page.counter(
+        "gwtap_invalid_records_total",
+        "Records that cannot leave: no key, or a field that the program never writes.",
+        &measure,
+        records.invalid,
+    )?;
     page.counter("gwtap_drained_records_total", "Records taken from the rings.", &measure, records.drained)?;
     page.counter("gwtap_spooled_records_total", "Records written to the spool.", &measure, records.spooled)?;
     page.counter(
@@ -216,179 +303,93 @@ fn delivery(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
         records.refused,
     )?;
     let spool = &status.spool;
-    page.integer("gwtap_spool_bytes", "Bytes of the spool on disk.", &[], spool.bytes)?;
-    page.integer("gwtap_spool_max_bytes", "Bytes the spool may take.", &[], spool.bytes_max)?;
-    page.integer("gwtap_spool_messages", "Messages not acknowledged.", &[], spool.messages)?;
-    page.counter("gwtap_spool_appended_messages_total", "Messages the spool took.", &[], spool.appended_total)?;
-    page.counter("gwtap_spool_refused_messages_total", "Messages the full spool refused.", &[], spool.refused_total)?;
+    page.integer("gwtap_spool_bytes", "Bytes of the spool on disk.", &measure, spool.bytes)?;
+    page.integer("gwtap_spool_max_bytes", "Bytes the spool may take.", &measure, spool.bytes_max)?;
+    page.integer("gwtap_spool_messages", "Messages not acknowledged.", &measure, spool.messages)?;
+    page.counter("gwtap_spool_appended_messages_total", "Messages the spool took.", &measure, spool.appended_total)?;
+    page.counter(
+        "gwtap_spool_refused_messages_total",
+        "Messages the full spool refused.",
+        &measure,
+        spool.refused_total,
+    )?;
     page.counter(
         "gwtap_spool_trimmed_messages_total",
         "Messages trimmed after acknowledgement.",
-        &[],
+        &measure,
         spool.trimmed_total,
-    )?;
+    )
+}
+
+/// Delivery to the receiving facility.
+fn delivery(page: &Page, status: &MeasureStatus) -> Result<(), prometheus::Error> {
+    let measure = [("measure", status.order.measure.as_str())];
     let delivery = &status.delivery;
-    page.flag("gwtap_export_connected", "A session with the receiving facility is open.", &[], delivery.connected)?;
-    page.flag("gwtap_export_acknowledging", "Its peer acknowledges durable storage.", &[], delivery.acknowledging)?;
-    page.counter("gwtap_export_sessions_total", "Sessions opened.", &[], delivery.sessions)?;
-    page.counter("gwtap_export_failures_total", "Sessions that ended, attempts that failed.", &[], delivery.failures)?;
-    page.counter("gwtap_export_sent_messages_total", "Messages sent for the first time.", &[], delivery.sent_messages)?;
-    page.counter("gwtap_export_resent_messages_total", "Messages sent again.", &[], delivery.resent_messages)?;
+    page.flag(
+        "gwtap_export_connected",
+        "A session with the receiving facility is open.",
+        &measure,
+        delivery.connected,
+    )?;
+    page.flag(
+        "gwtap_export_acknowledging",
+        "Its peer acknowledges durable storage.",
+        &measure,
+        delivery.acknowledging,
+    )?;
+    page.counter("gwtap_export_sessions_total", "Sessions opened.", &measure, delivery.sessions)?;
+    page.counter(
+        "gwtap_export_failures_total",
+        "Sessions that ended, attempts that failed.",
+        &measure,
+        delivery.failures,
+    )?;
+    page.counter(
+        "gwtap_export_sent_messages_total",
+        "Messages sent for the first time.",
+        &measure,
+        delivery.sent_messages,
+    )?;
+    page.counter("gwtap_export_resent_messages_total", "Messages sent again.", &measure, delivery.resent_messages)?;
     page.counter(
         "gwtap_export_sent_records_total",
         "Records in messages sent for the first time.",
-        &[],
+        &measure,
         delivery.sent_records,
     )?;
     page.counter(
         "gwtap_export_damaged_messages_total",
         "Messages the spool could not give back: lost.",
-        &[],
+        &measure,
         delivery.damaged_messages,
     )?;
     page.counter(
         "gwtap_export_acknowledged_messages_total",
         "Messages whose durable storage was acknowledged.",
-        &[],
+        &measure,
         delivery.acknowledged_messages,
     )?;
     page.counter(
         "gwtap_export_acknowledged_records_total",
         "Records whose durable storage was acknowledged.",
-        &[],
+        &measure,
         delivery.acknowledged_records,
     )
 }
 
-/// What runs, by digest.
-fn identity(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
+/// A measure's order and selector set, by digest.
+fn identity(page: &Page, status: &MeasureStatus) -> Result<(), prometheus::Error> {
     page.integer(
-        "gwtap_program_info",
-        "Digests of what runs: SHA-256 over object, load-time constants and tables; of the order; of the selector set.",
+        "gwtap_measure_info",
+        "What a measure runs on: SHA-256 of its order and of its selector set.",
         &[
-            ("version", status.version.as_str()),
-            ("program_sha256", status.program_digest.as_str()),
+            ("measure", status.order.measure.as_str()),
             ("order_sha256", status.order.sha256.as_str()),
             ("set_sha256", status.selectors.set_sha256.as_str()),
-            ("host_key", status.host_key.as_str()),
-            ("map_instance", status.instance.as_str()),
         ],
         1,
     )
 }
 
-/// For display only: nothing is decided by it.
-#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are floats")]
-fn as_float(value: u64) -> f64 {
-    value as f64
-}
-
-type Labels<'a> = [(&'a str, &'a str)];
-
-/// Families of one page.
-struct Page {
-    registry: Registry,
-}
-
-impl Page {
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        let family = IntCounterVec::new(Opts::new(name, help), &checked(labels)?)?;
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    fn counter(&self, name: &str, help: &str, labels: &Labels<'_>, value: u64) -> Result<(), prometheus::Error> {
-        self.counters(name, help, &names(labels))?.with_label_values(&values(labels)).inc_by(value);
-        Ok(())
-    }
-
-    fn gauge(&self, name: &str, help: &str, labels: &Labels<'_>, value: f64) -> Result<(), prometheus::Error> {
-        let family = GaugeVec::new(Opts::new(name, help), &checked(&names(labels))?)?;
-        self.registry.register(Box::new(family.clone()))?;
-        family.with_label_values(&values(labels)).set(value);
-        Ok(())
-    }
-
-    fn time(&self, name: &str, help: &str, labels: &Labels<'_>, seconds: i64) -> Result<(), prometheus::Error> {
-        let family = IntGaugeVec::new(Opts::new(name, help), &checked(&names(labels))?)?;
-        self.registry.register(Box::new(family.clone()))?;
-        family.with_label_values(&values(labels)).set(seconds);
-        Ok(())
-    }
-
-    fn integer(&self, name: &str, help: &str, labels: &Labels<'_>, value: u64) -> Result<(), prometheus::Error> {
-        self.time(name, help, labels, i64::try_from(value).unwrap_or(i64::MAX))
-    }
-
-    fn flag(&self, name: &str, help: &str, labels: &Labels<'_>, value: bool) -> Result<(), prometheus::Error> {
-        self.time(name, help, labels, i64::from(value))
-    }
-}
-
-/// Label names, all of them on the closed list.
-fn checked<'a>(labels: &[&'a str]) -> Result<Vec<&'a str>, prometheus::Error> {
-    match labels.iter().find(|name| !LABEL_NAMES.contains(name)) {
-        Some(name) => Err(prometheus::Error::Msg(format!("label {name} is not on the closed list"))),
-        None => Ok(labels.to_vec()),
-    }
-}
-
-fn names<'a>(labels: &Labels<'a>) -> Vec<&'a str> {
-    labels.iter().map(|(name, _)| *name).collect()
-}
-
-fn values<'a>(labels: &Labels<'a>) -> Vec<&'a str> {
-    labels.iter().map(|(_, value)| *value).collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::{BTreeMap, BTreeSet};
-
-    fn sample() -> Status {
-        let mut status = Status { interface: "mirror0".into(), ..Status::default() };
-        status.order.measure = "m-1".into();
-        status.order.facility = "f-1".into();
-        status.counters.observed_packets = 9_007_199_254_740_991;
-        status.counters.verdicts = [("malformed".to_owned(), 2), ("selected".to_owned(), 5)].into();
-        status.counters.reasons = BTreeMap::from([("vlan_short".to_owned(), 2)]);
-        status.share.used_max = 0.294;
-        status.share.capacity_bits_per_second = 100_000_000_004;
-        status
-    }
-
-    #[test]
-    fn numbers_stand_on_the_page_exactly() {
-        let page = encode(&sample()).unwrap();
-        for line in [
-            "gwtap_observed_packets_total{interface=\"mirror0\"} 9007199254740991",
-            "gwtap_verdict_packets_total{facility=\"f-1\",measure=\"m-1\",verdict=\"selected\"} 5",
-            "gwtap_verdict_packets_total{facility=\"f-1\",measure=\"\",verdict=\"malformed\"} 2",
-            "gwtap_reason_packets_total{facility=\"f-1\",reason=\"vlan_short\"} 2",
-            "gwtap_facility_capacity_bytes_per_second{facility=\"f-1\"} 12500000000.5",
-            "gwtap_share_used_max_ratio{facility=\"f-1\"} 0.294",
-            "gwtap_lease_live{measure=\"m-1\"} 0",
-        ] {
-            assert!(page.lines().any(|found| found == line), "{line} is not on\n{page}");
-        }
-    }
-
-    #[test]
-    fn no_label_can_tell_of_one_partys_traffic() {
-        let page = encode(&sample()).unwrap();
-        let mut seen = BTreeSet::new();
-        for line in page.lines().filter(|line| !line.starts_with('#')) {
-            assert!(line.starts_with("gwtap_"), "{line}");
-            let Some((_, rest)) = line.split_once('{') else { continue };
-            let labels = rest.rsplit_once('}').unwrap().0;
-            seen.extend(labels.split(',').map(|label| label.split_once('=').unwrap().0.to_owned()));
-        }
-        let listed: BTreeSet<_> = LABEL_NAMES.iter().map(|name| (*name).to_owned()).collect();
-        assert_eq!(seen, listed, "the closed list and the page differ");
-        for forbidden in ["address", "port", "rule", "prefix", "source", "destination", "asn"] {
-            assert!(!LABEL_NAMES.iter().any(|name| name.split('_').any(|word| word == forbidden)), "{forbidden}");
-        }
-        assert!(checked(&["source_address"]).is_err());
-    }
-}
+mod tests;

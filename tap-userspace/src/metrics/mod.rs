@@ -6,6 +6,7 @@
 
 pub mod encode;
 pub mod interface;
+mod page;
 pub mod share;
 
 use crate::control::status::Status;

@@ -1,15 +1,16 @@
 //! Admission: everything that is checked before the kernel is touched.
 //!
 //! In: the configuration's files and one reading of the clocks. Out: what may be loaded, or the refusal. It attaches
-//! nothing and writes nothing. Order of the checks: clock, host key, trust roots, order, country table, receiving
-//! facility, pseudonym key, selector set, activation.
+//! nothing and writes nothing. Order of the checks: clock, host key, trust roots, country table, then for each measure
+//! order, receiving facility, pseudonym key; whether the orders agree; for each measure selector set, activation.
 
 use super::error::RunError;
+use super::facility::{self, Facility};
 use super::lease::Window;
 use super::sealed;
 use super::state::State;
 use crate::clock::{Now, Reading, Watch};
-use crate::config::{Config, CountryFormat};
+use crate::config::{Config, CountryFormat, Export};
 use crate::keys::note::SecretKey;
 use crate::keys::pseudonym::{PseudonymKey, SealingSecret};
 use crate::keys::{HostKeyId, TrustRoots};
@@ -23,16 +24,21 @@ use crate::selectors::set::SelectorSet;
 use jiff::Timestamp;
 use std::path::Path;
 
-/// What stays the same for as long as the agent runs.
-pub(super) struct Admitted {
+/// What is the host's, and stays the same for as long as the agent runs.
+pub(super) struct Host {
     pub(super) host_key: HostKeyId,
     pub(super) roots: TrustRoots,
+    pub(super) sealing: SealingSecret,
+    pub(super) facility: Facility,
+    /// What the orders named, less what any of their approvals excludes.
+    pub(super) country: CountryTable,
+}
+
+/// What is one measure's, and stays the same for as long as the agent runs.
+pub(super) struct Admitted {
     pub(super) order: Order,
     /// This tap's part of the facility's capacity, in parts per million.
     pub(super) share_ppm: u32,
-    /// What the order named, less what its approval excludes.
-    pub(super) country: CountryTable,
-    pub(super) sealing: SealingSecret,
     pub(super) pseudonym_key: PseudonymKey,
 }
 
@@ -44,8 +50,12 @@ pub(super) struct Candidate {
     pub(super) texts: sealed::Texts,
 }
 
-/// Everything but the selector set.
-pub(super) fn admit(config: &Config, state: &State, reading: &Reading) -> Result<(Admitted, Watch), RunError> {
+/// Everything but the selector sets: the host's part, and each measure's by slot.
+pub(super) fn admit(
+    config: &Config,
+    state: &State,
+    reading: &Reading,
+) -> Result<(Host, Vec<Admitted>, Watch), RunError> {
     let mut watch = Watch::new(!config.clock_not_required(), state.last_unix_ns());
     let now = watch.judge(reading).map_err(|error| RunError::refused("clock", error))?;
     let now = timestamp(&now)?;
@@ -54,41 +64,56 @@ pub(super) fn admit(config: &Config, state: &State, reading: &Reading) -> Result
     let host_key = HostKeyId::of(&host_key.public());
     let roots = TrustRoots::from_toml(&text(&config.trust.roots_file)?)
         .map_err(|error| RunError::refused(config.trust.roots_file.display(), error))?;
-    let order_file = config.order.file.display();
-    let order =
-        order::verify(&text(&config.order.file)?, &roots).map_err(|error| RunError::refused(&order_file, error))?;
     let country = country_table(config)?;
-    let tap = order
-        .admit(now, &host_key, &config.mirror.interface, &country.sha256)
-        .map_err(|error| RunError::refused(&order_file, error))?;
-    let share_ppm = tap.share_ppm;
-    order.admit_country_table(&country).map_err(|error| RunError::refused(&order_file, error))?;
-    check_receiver(config, &order)?;
-    let country = country.without(order.prefixes_excluded());
     let sealing = SealingSecret::read(&config.host.sealing_key_file)
         .map_err(|error| RunError::refused("host.sealing_key_file", error))?;
-    let pseudonym_key = pseudonym_key(config, &sealing, &order, now)?;
-    Ok((Admitted { host_key, roots, order, share_ppm, country, sealing, pseudonym_key }, watch))
+    let mut admitted = Vec::with_capacity(config.measures.len());
+    for measure in &config.measures {
+        let file = measure.order_file.display();
+        let order =
+            order::verify(&text(&measure.order_file)?, &roots).map_err(|error| RunError::refused(&file, error))?;
+        let tap = order
+            .admit(now, &host_key, &config.mirror.interface, &country.sha256)
+            .map_err(|error| RunError::refused(&file, error))?;
+        let share_ppm = tap.share_ppm;
+        order.admit_country_table(&country).map_err(|error| RunError::refused(&file, error))?;
+        check_receiver(&measure.export, &order).map_err(|error| RunError::refused(&file, error))?;
+        let pseudonym_key = pseudonym_key(&measure.pseudonym_key_file, &sealing, &order, now)?;
+        admitted.push(Admitted { order, share_ppm, pseudonym_key });
+    }
+    let files = config.measures.iter().map(|measure| measure.order_file.display().to_string());
+    let orders: Vec<_> = files.zip(admitted.iter().map(|admitted| &admitted.order)).collect();
+    let facility = facility::of(&orders)?;
+    let excluded: Vec<_> = orders.iter().flat_map(|(_, order)| order.prefixes_excluded()).copied().collect();
+    let country = country.without(&excluded);
+    Ok((Host { host_key, roots, sealing, facility, country }, admitted, watch))
 }
 
 /// A set and its activation, against the order: the checks are the same at start and at run time, but for the number.
-pub(super) fn candidate(admitted: &Admitted, texts: sealed::Texts, now: Timestamp) -> Result<Candidate, RunError> {
+pub(super) fn candidate(
+    host: &Host,
+    admitted: &Admitted,
+    texts: sealed::Texts,
+    now: Timestamp,
+) -> Result<Candidate, RunError> {
     let order = &admitted.order;
-    let set = SelectorSet::from_json(texts.set.as_bytes()).map_err(|error| RunError::refused("selector set", error))?;
-    let context = CheckContext::from_order(order).with_country_table(admitted.country.clone());
+    let [set_name, activation_name] =
+        ["selector set", "activation"].map(|what| format!("measure {}: {what}", order.measure.id));
+    let set = SelectorSet::from_json(texts.set.as_bytes()).map_err(|error| RunError::refused(&set_name, error))?;
+    let context = CheckContext::from_order(order).with_country_table(host.country.clone());
     let set = check::check(&set, &context).map_err(|refusals| {
         let refusals: Vec<_> = refusals.iter().map(ToString::to_string).collect();
-        RunError::refused("selector set", refusals.join("; "))
+        RunError::refused(&set_name, refusals.join("; "))
     })?;
-    let mut activation = activation::verify(&texts.activation, &admitted.roots)
-        .map_err(|error| RunError::refused("activation", error))?;
+    let mut activation = activation::verify(&texts.activation, &host.roots)
+        .map_err(|error| RunError::refused(&activation_name, error))?;
     activation
         .admit(&order.measure.id, &order.sha256, &set.sha256, now)
-        .map_err(|error| RunError::refused("activation", error))?;
+        .map_err(|error| RunError::refused(&activation_name, error))?;
     // The kernel knows no time of a single rule: the first rule that is no longer wanted ends the whole set.
     if let Some(end) = set.valid_until {
         if now >= end {
-            return Err(RunError::refused("selector set", "valid_until of a rule is over; activate a set without it"));
+            return Err(RunError::refused(&set_name, "valid_until of a rule is over; activate a set without it"));
         }
         activation.valid_until = activation.valid_until.min(end);
     }
@@ -115,20 +140,20 @@ fn unix_ns(time: Timestamp) -> Result<u64, RunError> {
 }
 
 /// The receiving facility is the order's: a configuration cannot send records elsewhere.
-fn check_receiver(config: &Config, order: &Order) -> Result<(), RunError> {
-    let (export, facility) = (&config.export, &order.receiving_facility);
+fn check_receiver(export: &Export, order: &Order) -> Result<(), String> {
+    let facility = &order.receiving_facility;
     if export.endpoint != facility.endpoint {
-        return Err(RunError::Refused(format!(
-            "export.endpoint: {} is not the order's receiving facility, {}",
+        return Err(format!(
+            "measure.export.endpoint: {} is not the order's receiving facility, {}",
             export.endpoint, facility.endpoint
-        )));
+        ));
     }
     if !facility.names.contains(&export.server_name) {
-        return Err(RunError::Refused(format!(
-            "export.server_name: {} is not among the order's receiving_facility.names ({})",
+        return Err(format!(
+            "measure.export.server_name: {} is not among the order's receiving_facility.names ({})",
             export.server_name,
             facility.names.join(", ")
-        )));
+        ));
     }
     Ok(())
 }
@@ -150,12 +175,11 @@ fn country_table(config: &Config) -> Result<CountryTable, RunError> {
 }
 
 fn pseudonym_key(
-    config: &Config,
+    file: &Path,
     sealing: &SealingSecret,
     order: &Order,
     now: Timestamp,
 ) -> Result<PseudonymKey, RunError> {
-    let file = &config.pseudonyms.key_file;
     let key = PseudonymKey::open(&text(file)?, sealing).map_err(|error| RunError::refused(file.display(), error))?;
     key.check(&order.measure.id, now, order.addresses.key_epoch_days)
         .map_err(|error| RunError::refused(file.display(), error))?;

@@ -1,67 +1,56 @@
 //! The running agent: what its loops share, and the locks between them.
 //!
-//! Locks are taken in this order and never the other way round: `loading`, `lease`, `clock`, `active`, `tap`; `state`,
-//! `share` and `pseudonymiser` are taken last and alone.
+//! Locks are taken in this order and never the other way round: `loading`, `permission`, `clock`, `tap`; all others are
+//! taken last, and alone or in the order of the measures.
 
-use super::admit::Admitted;
+use super::admit::Host;
 use super::error::RunError;
-use super::lease::Window;
-use super::sealed::Texts;
+use super::generations::Generations;
+use super::measure::Measure;
+use super::sampling::ChangeLog;
 use super::state::State;
 use crate::clock::Watch;
 use crate::config::Config;
-use crate::control::status::SelectorStatus;
 use crate::load::{LoadError, Tap};
 use crate::metrics::share::SlidingShare;
-use crate::path::export::ExportStatus;
-use crate::path::pseudonymise::Pseudonymiser;
-use crate::path::spool::Spool;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tap_common::abi::policy::Lease;
-
-/// Measure slot that this agent uses.
-pub(super) const SLOT: u32 = 0;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the loops share.
 pub(super) struct Agent {
     pub(super) config: Config,
-    pub(super) admitted: Admitted,
+    pub(super) host: Host,
+    /// By slot.
+    pub(super) measures: Vec<Measure>,
     /// Instance of the maps, read once: it does not change while they live.
     pub(super) instance: [u8; 16],
-    /// Seed of the flow sample: secret, the same for all generations of a run, so that whole flows stay whole.
-    pub(super) sampling_seed: u64,
-    /// One load at a time.
-    pub(super) loading: Mutex<()>,
-    pub(super) lease: Mutex<LeaseView>,
+    /// One load at a time; holds the seed of the flow sample, which is secret.
+    pub(super) loading: Mutex<Seed>,
+    pub(super) permission: Mutex<Permission>,
     pub(super) clock: Mutex<ClockView>,
-    pub(super) active: Mutex<Active>,
     /// `None` once it is detached.
     pub(super) tap: Mutex<Option<Tap>>,
     pub(super) state: Mutex<State>,
+    pub(super) generations: Mutex<Generations>,
+    /// The facility's: all measures together.
     pub(super) share: Mutex<SlidingShare>,
-    pub(super) pseudonymiser: Mutex<Pseudonymiser>,
-    pub(super) spool: Spool,
-    pub(super) export: Arc<ExportStatus>,
-    pub(super) records: RecordCounts,
+    pub(super) changes: Mutex<ChangeLog>,
+    pub(super) seeds_total: AtomicU64,
+    /// Records of no measure, and ring entries that are no records.
+    pub(super) invalid: AtomicU64,
+    pub(super) entries: AtomicU64,
     /// The loops end: the drain when its rings are empty, the others at once.
     pub(super) stopping: AtomicBool,
 }
 
-/// The set that decides.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Active {
-    pub(super) window: Option<Window>,
-    pub(super) status: SelectorStatus,
-    pub(super) texts: Option<Texts>,
-}
+/// The seed of the flow hash. Its debug form shows nothing.
+pub(super) struct Seed(pub(super) u64);
 
-/// The lease as it was last written.
+/// What all measures together may do.
 #[derive(Debug, Default)]
-pub(super) struct LeaseView {
-    pub(super) lease: Lease,
-    pub(super) refused: Option<String>,
-    pub(super) refused_total: u64,
+pub(super) struct Permission {
+    /// Share of the facility's bucket, as it was last written.
+    pub(super) facility_share_ppm: u32,
     /// The agent stops: no renewal any more.
     pub(super) revoked: bool,
 }
@@ -77,16 +66,22 @@ pub(super) struct ClockView {
     pub(super) kept_unix_ns: u64,
 }
 
-/// Records on their way, since the start.
-#[derive(Debug, Default)]
-pub(super) struct RecordCounts {
-    pub(super) drained: AtomicU64,
-    pub(super) spooled: AtomicU64,
-    pub(super) refused: AtomicU64,
-    /// Records that cannot leave.
-    pub(super) invalid: AtomicU64,
-    /// Ring entries that are no records.
-    pub(super) entries: AtomicU64,
+impl Seed {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub(super) fn random() -> Result<Self, RunError> {
+        let mut seed = [0_u8; 8];
+        getrandom::fill(&mut seed).map_err(|error| RunError::failed("random numbers", error))?;
+        Ok(Self(u64::from_le_bytes(seed)))
+    }
+}
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed(redacted)")
+    }
 }
 
 impl Agent {
@@ -108,6 +103,22 @@ impl Agent {
         match lock(&self.tap).take() {
             Some(tap) => tap.detach().map_err(|error| RunError::failed("detach", error)),
             None => Ok(()),
+        }
+    }
+
+    /// The measure of this id; without an id the only one.
+    ///
+    /// # Errors
+    /// There is none, or there are several; their ids are named.
+    pub(super) fn measure(&self, id: Option<&str>) -> Result<&Measure, RunError> {
+        let ids = || self.measures.iter().map(Measure::id).collect::<Vec<_>>().join(", ");
+        match (id, self.measures.as_slice()) {
+            (None, [only]) => Ok(only),
+            (None, _) => Err(RunError::Refused(format!("several measures run here; name one: --measure ({})", ids()))),
+            (Some(id), measures) => measures
+                .iter()
+                .find(|measure| measure.id() == id)
+                .ok_or_else(|| RunError::Refused(format!("measure {id} does not run here; these do: {}", ids()))),
         }
     }
 

@@ -1,10 +1,12 @@
-//! Drain: from the kernel's rings to the spool, every millisecond.
+//! Drain: from the kernel's rings to the spools, every millisecond.
 //!
-//! In: records of every CPU's ring. Out: pseudonymised batches in the spool; only then is a ring's space given back, so
-//! that a killed agent's successor finds what was not spooled (and skips what was). Clear records live in one buffer, for one pass. Bounds: records a pass, records and age of a batch.
+//! In: records of every CPU's ring. Out: pseudonymised batches in the spool of each record's measure, and of no other; only
+//! then is a ring's space given back, so that a killed agent's successor finds what was not spooled (and skips what was).
+//! Clear records live in one buffer, for one pass. Bounds: records a pass, records and age of a batch.
 
 use super::agent::{Agent, lock};
 use super::batch::Batch;
+use super::measure::Measure;
 use super::resume;
 use crate::limits::{ALARM_INTERVAL, DRAIN_INTERVAL, DRAIN_RECORDS_MAX};
 use crate::path::ring::RingConsumer;
@@ -15,18 +17,44 @@ use tap_common::abi::record::Record;
 /// The rings and what is on its way from them.
 pub(super) struct Drain {
     rings: Vec<RingConsumer>,
-    /// For each CPU the first record number that is not in the spool.
-    next: Vec<u64>,
     clear: Vec<Record>,
-    batch: Batch,
+    /// By slot.
+    pipelines: Vec<Pipeline>,
     alarmed: Option<Instant>,
+}
+
+/// The way of one measure's records.
+struct Pipeline {
+    /// For each CPU the first record number that may not be in the spool yet.
+    next: Vec<u64>,
+    batch: Batch,
+    drained: u64,
+}
+
+impl Pipeline {
+    fn new(agent: &Agent, measure: &Measure, rings: usize) -> Self {
+        Self {
+            next: resume::next_sequences(&measure.spool, &agent.instance, rings),
+            batch: Batch::new(measure.config.export.template, agent.instance),
+            drained: 0,
+        }
+    }
+
+    /// Whether a killed agent had the record spooled already; if not, it is taken now.
+    fn had(&mut self, cpu: usize, record: &Record) -> bool {
+        let Some(next) = self.next.get_mut(cpu) else { return false };
+        if record.sequence < *next {
+            return true;
+        }
+        *next = record.sequence.saturating_add(1);
+        false
+    }
 }
 
 impl Drain {
     pub(super) fn new(agent: &Agent, rings: Vec<RingConsumer>) -> Self {
-        let batch = Batch::new(agent.config.export.template, agent.instance);
-        let next = resume::next_sequences(&agent.spool, &agent.instance, rings.len());
-        Self { rings, next, clear: Vec::with_capacity(DRAIN_RECORDS_MAX), batch, alarmed: None }
+        let pipelines = agent.measures.iter().map(|measure| Pipeline::new(agent, measure, rings.len())).collect();
+        Self { rings, clear: Vec::with_capacity(DRAIN_RECORDS_MAX), pipelines, alarmed: None }
     }
 
     /// Drains until the agent stops and the rings are empty.
@@ -35,9 +63,10 @@ impl Drain {
             let stopping = agent.stopping();
             let taken = self.pass(agent);
             let now = Instant::now();
-            // A batch that stayed empty (nothing of what was taken can leave) gives the rings back all the same.
-            let barren = taken > 0 && self.batch.is_empty();
-            if self.batch.due(now) || barren || (stopping && taken == 0) {
+            // Batches that stayed empty (nothing of what was taken can leave) give the rings back all the same.
+            let barren = taken > 0 && self.pipelines.iter().all(|pipeline| pipeline.batch.is_empty());
+            let due = self.pipelines.iter().any(|pipeline| pipeline.batch.due(now));
+            if due || barren || (stopping && taken == 0) {
                 self.flush(agent, now);
             }
             if stopping && taken == 0 {
@@ -50,30 +79,44 @@ impl Drain {
     /// Every ring once; returns how many records there were.
     fn pass(&mut self, agent: &Agent) -> usize {
         let now = Instant::now();
-        let (mut taken, mut drained) = (0, 0);
-        let pseudonymiser = lock(&agent.pseudonymiser);
-        let Self { rings, next, clear, batch, .. } = self;
-        for (ring, next) in rings.iter_mut().zip(next) {
+        let mut taken = 0;
+        let generations = lock(&agent.generations);
+        let pseudonymisers: Vec<_> = agent.measures.iter().map(|measure| lock(&measure.pseudonymiser)).collect();
+        let Self { rings, clear, pipelines, .. } = self;
+        for (cpu, ring) in rings.iter_mut().enumerate() {
             taken += ring.drain(clear, DRAIN_RECORDS_MAX);
-            // What a killed agent had spooled, but not given back.
-            clear.retain(|record| record.sequence >= *next);
-            if let Some(last) = clear.last() {
-                *next = last.sequence.saturating_add(1);
-            }
-            drained += clear.len() as u64;
             for record in &*clear {
-                match pseudonymiser.pseudonymise(record) {
-                    Ok(record) => batch.push(record, now),
+                let slot = usize::from(record.measure);
+                let (Some(measure), Some(pipeline), Some(pseudonymiser)) =
+                    (agent.measures.get(slot), pipelines.get_mut(slot), pseudonymisers.get(slot))
+                else {
+                    // Of a slot that has no measure: it leaves on nobody's way.
+                    agent.invalid.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                };
+                if pipeline.had(cpu, record) {
+                    continue;
+                }
+                pipeline.drained += 1;
+                let Some(record) = generations.own(record) else {
+                    measure.records.invalid.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                };
+                match pseudonymiser.pseudonymise(&record) {
+                    Ok(record) => pipeline.batch.push(record, now),
                     Err(error) => {
-                        agent.records.invalid.fetch_add(1, Ordering::Relaxed);
-                        tracing::debug!(%error, "a record cannot leave");
+                        measure.records.invalid.fetch_add(1, Ordering::Relaxed);
+                        tracing::debug!(measure = measure.id(), %error, "a record cannot leave");
                     }
                 }
             }
             clear.clear();
         }
-        drop(pseudonymiser);
-        agent.records.drained.fetch_add(drained, Ordering::Relaxed);
+        drop(pseudonymisers);
+        drop(generations);
+        for (measure, pipeline) in agent.measures.iter().zip(pipelines) {
+            measure.records.drained.fetch_add(std::mem::take(&mut pipeline.drained), Ordering::Relaxed);
+        }
         self.inspect(agent, now);
         taken
     }
@@ -82,7 +125,7 @@ impl Drain {
     fn inspect(&mut self, agent: &Agent, now: Instant) {
         let statuses = || self.rings.iter().map(RingConsumer::status);
         let entries = statuses().map(|status| status.unknown_total + status.malformed_total).sum();
-        agent.records.entries.store(entries, Ordering::Relaxed);
+        agent.entries.store(entries, Ordering::Relaxed);
         if statuses().any(|status| status.corrupt) && self.alarm_due(now) {
             tracing::error!(
                 "a ring's contents contradict themselves: its records are lost until the maps are made anew"
@@ -98,14 +141,19 @@ impl Drain {
         due
     }
 
+    /// Every measure's batch at once: the rings hold the records of all of them.
     fn flush(&mut self, agent: &Agent, now: Instant) {
-        let flushed = self.batch.flush(&agent.spool);
-        agent.records.spooled.fetch_add(flushed.spooled, Ordering::Relaxed);
-        agent.records.refused.fetch_add(flushed.refused, Ordering::Relaxed);
-        if let Some(error) = flushed.error
-            && self.alarm_due(now)
-        {
-            tracing::error!(%error, records = flushed.refused, "the spool refused records: they are lost");
+        let mut refusals = Vec::new();
+        for (measure, pipeline) in agent.measures.iter().zip(&mut self.pipelines) {
+            let flushed = pipeline.batch.flush(&measure.spool);
+            measure.records.spooled.fetch_add(flushed.spooled, Ordering::Relaxed);
+            measure.records.refused.fetch_add(flushed.refused, Ordering::Relaxed);
+            refusals.extend(flushed.error.map(|error| (measure.id(), error, flushed.refused)));
+        }
+        if !refusals.is_empty() && self.alarm_due(now) {
+            for (measure, error, records) in refusals {
+                tracing::error!(measure, %error, records, "the spool refused records: they are lost");
+            }
         }
         for ring in &mut self.rings {
             ring.release();

@@ -2,7 +2,7 @@
 //!
 //! In: a configuration. Out: records at the receiving facility, metrics, a control socket. What is checked before the
 //! kernel is touched stands in `admit`; a set comes to decide in `swap`; the loops are `renew` (lease), `drain` (records),
-//! `sample` (share) and the export task. It never logs an address or a selector. Bound: without a lease, renewed every
+//! `share` (use of the capacity), `sampling` (thresholds and seed) and an export task for each measure. It never logs an address or a selector. Bound: without a lease, renewed every
 //! second for at most five, the kernel selects nothing, whatever becomes of this process.
 
 mod admit;
@@ -10,10 +10,14 @@ mod agent;
 mod batch;
 mod drain;
 mod error;
+mod facility;
+mod generations;
 pub mod lease;
+mod measure;
 mod renew;
 mod report;
 mod resume;
+mod sampling;
 mod sealed;
 mod start;
 pub mod state;
@@ -58,10 +62,11 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let drain = spawn("gwtap-drain", &agent, &ended, move |agent| drain.run(agent))?;
     let others = [
         spawn("gwtap-lease", &agent, &ended, renew::run)?,
-        spawn("gwtap-share", &agent, &ended, sample)?,
+        spawn("gwtap-share", &agent, &ended, share)?,
+        spawn("gwtap-sampling", &agent, &ended, sampling::run)?,
         spawn("gwtap-sync", &agent, &ended, sync)?,
     ];
-    let exporting = start::export(&runtime, &agent, shutting_down);
+    let exporting = start::export(&runtime, &agent, &shutting_down);
     serve(&runtime, &agent, control, metrics);
     tracing::info!(interface = agent.config.mirror.interface, "running");
 
@@ -157,22 +162,24 @@ fn serve(
 fn answer(agent: &Agent, request: Request) -> Response {
     match request {
         Request::Status => Response::Status(Box::new(report::status(agent))),
-        Request::SelectorsLoad { set, activation } => match swap::load(agent, sealed::Texts { set, activation }) {
-            Ok(loaded) => Response::Loaded(loaded),
-            Err(RunError::Refused(reason)) => {
-                tracing::warn!("a selector set was refused");
-                Response::Refused { reason }
+        Request::SelectorsLoad { measure, set, activation } => {
+            match swap::load(agent, measure.as_deref(), sealed::Texts { set, activation }) {
+                Ok(loaded) => Response::Loaded(loaded),
+                Err(RunError::Refused(reason)) => {
+                    tracing::warn!("a selector set was refused");
+                    Response::Refused { reason }
+                }
+                Err(RunError::Failed(reason)) => {
+                    tracing::error!("a selector set could not be loaded");
+                    Response::Failed { reason }
+                }
             }
-            Err(RunError::Failed(reason)) => {
-                tracing::error!("a selector set could not be loaded");
-                Response::Failed { reason }
-            }
-        },
+        }
     }
 }
 
-/// Samples admitted bytes for the sliding windows of the share.
-fn sample(agent: &Agent) {
+/// Reads admitted bytes for the sliding windows of the shares.
+fn share(agent: &Agent) {
     let mut failing = false;
     while !agent.stopping() {
         let counters = agent.with_tap(|tap| tap.counters());
@@ -180,12 +187,14 @@ fn sample(agent: &Agent) {
         match counters.and_then(|counters| Ok((counters, now_ns?))) {
             Ok((counters, now_ns)) => {
                 failing = false;
-                let admitted_bytes = counters.measures.first().map_or(0, |measure| measure.admitted_bytes);
-                lock(&agent.share).sample(now_ns, admitted_bytes);
+                for (measure, counted) in agent.measures.iter().zip(&counters.measures) {
+                    lock(&measure.share).sample(now_ns, counted.admitted_bytes);
+                }
+                lock(&agent.share).sample(now_ns, report::admitted(agent, &counters).1);
             }
             Err(error) if !failing => {
                 failing = true;
-                tracing::error!(%error, "admitted bytes cannot be sampled");
+                tracing::error!(%error, "admitted bytes cannot be read");
             }
             Err(_) => {}
         }
@@ -197,11 +206,11 @@ fn sample(agent: &Agent) {
 fn sync(agent: &Agent) {
     let mut failing = false;
     while !agent.stopping() {
-        match agent.spool.sync() {
+        match agent.measures.iter().map(|measure| measure.spool.sync()).fold(Ok(()), Result::and) {
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
-                tracing::error!(%error, "the spool cannot be flushed to disk");
+                tracing::error!(%error, "a spool cannot be flushed to disk");
             }
             Err(_) => {}
         }

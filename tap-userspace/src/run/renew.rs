@@ -1,14 +1,17 @@
-//! Renewal: every second the question whether selection is still allowed, answered to the kernel as a lease.
+//! Renewal: every second the question whether each measure may still select, answered to the kernel as its lease.
 //!
-//! In: clocks, window. Out: a lease of at most five seconds, or none. A clock in doubt renews nothing, and the kernel
-//! stops by itself; a window that has ended revokes at once.
+//! In: clocks, windows. Out: for each measure a lease of at most five seconds, or none, and the facility's cap for those
+//! that have one. A clock in doubt renews nothing, and the kernel stops by itself; a window that has ended revokes its own
+//! measure's lease at once and touches no other's.
 
-use super::admit;
-use super::agent::{Agent, SLOT, lock};
+use super::agent::{Agent, Permission, lock};
 use super::error::RunError;
 use super::lease;
+use super::measure::Measure;
+use super::{admit, facility};
 use crate::clock::{self, ClockError, Now};
 use crate::limits::STATE_WRITE_NS;
+use crate::load::{CapSlot, Tap, cap_policy};
 use std::time::Duration;
 use tap_common::abi::policy::Lease;
 use tap_common::limits::LEASE_RENEWAL_NS;
@@ -21,69 +24,114 @@ pub(super) fn run(agent: &Agent) {
     }
 }
 
-/// Asks once, and writes the answer.
+/// Asks once for all measures, and writes the answers.
 pub(super) fn renew(agent: &Agent) {
-    let mut view = lock(&agent.lease);
-    if view.revoked {
+    let mut permission = lock(&agent.permission);
+    if permission.revoked {
         return;
     }
-    let granted = judge(agent).and_then(|now| {
-        let window = lock(&agent.active).window;
-        let window = window.ok_or_else(|| Doubt::Window("no selector set is active".into()))?;
-        lease::lease(&now, &window).map_err(|reason| Doubt::Window(reason.to_string()))
-    });
-    let (write, refused) = match granted {
-        Ok(lease) => (Some(lease), None),
-        Err(Doubt::Window(reason)) => (Some(Lease::default()), Some(reason)),
-        Err(Doubt::Clock(reason)) => (None, Some(reason)),
+    let now = match judge(agent) {
+        Ok(now) => now,
+        Err(reason) => return agent.measures.iter().for_each(|measure| note(measure, None, Some(reason.clone()))),
     };
-    let mut refused = refused;
-    if let Some(lease) = write {
-        let act = |tap: &mut crate::load::Tap| {
-            tap.flush_log();
-            tap.set_lease(SLOT, lease);
-            Ok(())
-        };
-        match agent.with_tap(act) {
-            Ok(()) => view.lease = lease,
-            Err(error) => refused = Some(format!("the kernel did not take the lease: {error}")),
+    let answers: Vec<_> = agent.measures.iter().map(|measure| (measure, answer(measure, &now))).collect();
+    match agent.with_tap(|tap| write(agent, tap, &mut permission, &answers)) {
+        Ok(()) => {
+            for (measure, answer) in answers {
+                note(measure, Some(*answer.as_ref().unwrap_or(&Lease::default())), answer.err());
+            }
         }
+        Err(error) => {
+            let reason = format!("the kernel did not take the lease: {error}");
+            agent.measures.iter().for_each(|measure| note(measure, None, Some(reason.clone())));
+        }
+    }
+}
+
+/// The measure's lease, or why it has none.
+fn answer(measure: &Measure, now: &Now) -> Result<Lease, String> {
+    let window = lock(&measure.active).window.ok_or("no selector set is active")?;
+    lease::lease(now, &window).map_err(|reason| reason.to_string())
+}
+
+/// Writes leases and the facility's cap. A lower cap is there before a lease that asks for it, a higher one after those
+/// that stood against it are gone.
+fn write(
+    agent: &Agent,
+    tap: &mut Tap,
+    permission: &mut Permission,
+    answers: &[(&Measure, Result<Lease, String>)],
+) -> Result<(), crate::load::LoadError> {
+    tap.flush_log();
+    let live = answers.iter().filter(|(_, answer)| answer.is_ok());
+    let share_ppm = facility::share_ppm(
+        live.map(|(measure, _)| (measure.admitted.order.measure.basis, measure.admitted.share_ppm)),
+    );
+    // Without a live measure nothing is admitted, whatever the cap is.
+    let share_ppm = if share_ppm == 0 { permission.facility_share_ppm } else { share_ppm };
+    let cap = cap_policy(agent.host.facility.capacity_bits_per_second, share_ppm)?;
+    if share_ppm < permission.facility_share_ppm {
+        tap.set_cap(CapSlot::Facility, cap);
+    }
+    for (measure, answer) in answers {
+        tap.set_lease(u32::from(measure.slot), *answer.as_ref().unwrap_or(&Lease::default()));
+    }
+    if share_ppm > permission.facility_share_ppm {
+        tap.set_cap(CapSlot::Facility, cap);
+    }
+    if share_ppm != permission.facility_share_ppm {
+        tracing::info!(share_ppm, "the facility's share follows the live measures");
+    }
+    permission.facility_share_ppm = share_ppm;
+    Ok(())
+}
+
+/// Keeps what a measure was told: the lease that was written, if one was, and why it is none.
+fn note(measure: &Measure, written: Option<Lease>, refused: Option<String>) {
+    let mut view = lock(&measure.lease);
+    if let Some(lease) = written {
+        view.lease = lease;
     }
     if let Some(reason) = &refused {
         view.refused_total += 1;
         if view.refused.as_ref() != Some(reason) {
-            tracing::error!(reason, "the lease is not renewed; the kernel stops selecting");
+            tracing::error!(measure = measure.id(), reason, "the lease is not renewed; the kernel stops selecting");
         }
     } else if view.refused.is_some() {
-        tracing::info!("the lease is renewed again");
+        tracing::info!(measure = measure.id(), "the lease is renewed again");
     }
     view.refused = refused;
 }
 
-/// Takes the lease away for good: the agent stops.
+/// Takes every lease away for good: the agent stops.
 ///
 /// # Errors
-/// The kernel did not take it; the old one ends by itself within five seconds.
+/// The kernel did not take it; the old ones end by themselves within five seconds.
 pub(super) fn revoke(agent: &Agent) -> Result<(), RunError> {
-    let mut view = lock(&agent.lease);
-    view.revoked = true;
-    view.refused = Some("the agent is stopping".into());
+    let mut permission = lock(&agent.permission);
+    permission.revoked = true;
     agent.with_tap(|tap| {
-        tap.set_lease(SLOT, Lease::default());
+        void_leases(tap);
         Ok(())
     })?;
-    view.lease = Lease::default();
+    for measure in &agent.measures {
+        let mut view = lock(&measure.lease);
+        view.refused = Some("the agent is stopping".into());
+        view.lease = Lease::default();
+    }
     Ok(())
 }
 
-enum Doubt {
-    Clock(String),
-    Window(String),
+/// No slot has a lease, whoever gave it.
+pub(super) fn void_leases(tap: &mut Tap) {
+    for slot in 0..tap_common::limits::MEASURES_MAX as u32 {
+        tap.set_lease(slot, Lease::default());
+    }
 }
 
 /// Reads and judges the clock; keeps what it shows.
-fn judge(agent: &Agent) -> Result<Now, Doubt> {
-    let reading = clock::read().map_err(|error| Doubt::Clock(error.to_string()))?;
+fn judge(agent: &Agent) -> Result<Now, String> {
+    let reading = clock::read().map_err(|error| error.to_string())?;
     let mut view = lock(&agent.clock);
     view.synchronised = reading.synchronised;
     let judged = view.watch.judge(&reading);
@@ -92,14 +140,16 @@ fn judge(agent: &Agent) -> Result<Now, Doubt> {
         view.steps_back_total += 1;
     }
     view.set_back = set_back;
-    let now = judged.map_err(|error| Doubt::Clock(describe(&error)))?;
+    let now = judged.map_err(|error| describe(&error))?;
     if let Some(forward_ns) = now.forward_ns {
         view.steps_forward_total += 1;
         tracing::warn!(forward_ns, "the clock was set forward");
     }
-    lock(&agent.pseudonymiser).set_boot_to_unix_ns(now.boot_to_unix_ns);
+    for measure in &agent.measures {
+        lock(&measure.pseudonymiser).set_boot_to_unix_ns(now.boot_to_unix_ns);
+    }
     if now.unix_ns.saturating_sub(view.kept_unix_ns) >= STATE_WRITE_NS {
-        keep_time(agent, now.unix_ns)?;
+        lock(&agent.state).keep_time(now.unix_ns).map_err(|error| error.to_string())?;
         view.kept_unix_ns = now.unix_ns;
     }
     Ok(now)
@@ -113,17 +163,11 @@ fn describe(error: &ClockError) -> String {
     }
 }
 
-fn keep_time(agent: &Agent, unix_ns: u64) -> Result<(), Doubt> {
-    lock(&agent.state).keep_time(unix_ns).map_err(|error| Doubt::Clock(error.to_string()))
-}
-
 /// The judged moment, for checks at run time.
 ///
 /// # Errors
 /// The clock is in doubt.
 pub(super) fn now(agent: &Agent) -> Result<jiff::Timestamp, RunError> {
-    let now = judge(agent).map_err(|doubt| match doubt {
-        Doubt::Clock(reason) | Doubt::Window(reason) => RunError::refused("clock", reason),
-    })?;
+    let now = judge(agent).map_err(|reason| RunError::refused("clock", reason))?;
     admit::timestamp(&now)
 }

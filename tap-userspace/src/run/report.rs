@@ -1,12 +1,17 @@
 //! The agent's state as numbers and digests, for `gwtap status` and the metrics page.
 
 use super::agent::{Agent, lock};
+use super::measure::Measure;
+use super::sampling;
 use crate::clock;
 use crate::config::{Attach, Mode};
 use crate::control::status::{
-    ClockStatus, CounterStatus, DeliveryStatus, LeaseStatus, OrderStatus, RecordStatus, ShareStatus, SpoolView, Status,
+    ClockStatus, CounterStatus, DeliveryStatus, LeaseStatus, MeasureCounterStatus, MeasureStatus, OrderStatus,
+    RecordStatus, SamplingStatus, ShareStatus, SpoolView, Status,
 };
 use crate::metrics::interface;
+use crate::metrics::share::SlidingShare;
+use crate::order::Order;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use tap_common::abi::counter::{Counters, FACILITY_VERDICT_NAMES, REASON_NAMES, VERDICT_NAMES};
@@ -20,34 +25,70 @@ pub(super) fn status(agent: &Agent) -> Status {
     });
     let program = lock(&agent.tap).as_ref().and_then(|tap| tap.program_info().map(|info| hex::encode(info.digest)));
     let config = &agent.config;
-    // Taken and given back here: inside the expression below the lock would be held while others are taken.
-    let selectors = lock(&agent.active).status.clone();
+    let facility_share_ppm = lock(&agent.permission).facility_share_ppm;
+    let (admitted_packets, admitted_bytes) = admitted(agent, &counters);
     Status {
         version: env!("CARGO_PKG_VERSION").into(),
         host: config.host.name.clone(),
-        host_key: agent.admitted.host_key.to_string(),
+        host_key: agent.host.host_key.to_string(),
         instance: hex::encode(agent.instance),
         interface: config.mirror.interface.clone(),
         mode: if config.mirror.mode == Mode::Mirror { "mirror" } else { "inline" }.into(),
         attach: if config.mirror.attach == Attach::Native { "native" } else { "generic" }.into(),
         transport: config.mirror.transport.as_ref().map(ToString::to_string),
         program_digest: program.unwrap_or_default(),
-        order: order(agent),
-        selectors,
-        lease: lease(agent),
+        facility: agent.host.facility.id.clone(),
         clock: clock_status(agent),
-        counters: counter_status(&counters),
+        counters: CounterStatus {
+            observed_packets: counters.observed_packets,
+            observed_bytes: counters.observed_bytes,
+            verdicts: named(&FACILITY_VERDICT_NAMES, &counters.facility_verdicts),
+            reasons: named(&REASON_NAMES, &counters.reasons),
+            admitted_packets,
+            admitted_bytes,
+        },
         interface_counters: interface::read(&config.mirror.interface).unwrap_or_default(),
-        share: share(agent),
-        records: records(agent),
-        spool: spool(agent),
-        delivery: delivery(agent),
+        share: share(agent, facility_share_ppm, &lock(&agent.share)),
+        invalid_entries: agent.invalid.load(Ordering::Relaxed) + agent.entries.load(Ordering::Relaxed),
+        sampling_seeds: agent.seeds_total.load(Ordering::Relaxed),
         documentation_prefixes: config.country_table.documentation_prefixes,
+        measures: agent.measures.iter().map(|measure| measure_status(agent, measure, &counters)).collect(),
     }
 }
 
-fn order(agent: &Agent) -> OrderStatus {
-    let order = &agent.admitted.order;
+/// Packets and bytes that were admitted for at least one measure. The kernel counts them once for all where there are
+/// several; a measure that is alone has them in its own counters.
+pub(super) fn admitted(agent: &Agent, counters: &Counters) -> (u64, u64) {
+    match (agent.measures.as_slice(), counters.measures.first()) {
+        ([_], Some(only)) => (only.admitted_packets, only.admitted_bytes),
+        _ => (counters.admitted_packets, counters.admitted_bytes),
+    }
+}
+
+fn measure_status(agent: &Agent, measure: &Measure, counters: &Counters) -> MeasureStatus {
+    let slot = usize::from(measure.slot);
+    let counted = counters.measures.get(slot).copied().unwrap_or_default();
+    MeasureStatus {
+        order: order(&measure.admitted.order),
+        selectors: lock(&measure.active).status.clone(),
+        lease: lease(measure),
+        counters: MeasureCounterStatus {
+            verdicts: named(&VERDICT_NAMES, &counted.verdicts),
+            idle_packets: counted.idle_packets,
+            judged_packets: counters.judged_packets_of(slot),
+            admitted_packets: counted.admitted_packets,
+            admitted_bytes: counted.admitted_bytes,
+            ring_lost: counted.ring_lost,
+        },
+        share: share(agent, measure.admitted.share_ppm, &lock(&measure.share)),
+        sampling: sampling(measure),
+        records: records(measure),
+        spool: spool(measure),
+        delivery: delivery(measure),
+    }
+}
+
+fn order(order: &Order) -> OrderStatus {
     OrderStatus {
         measure: order.measure.id.clone(),
         basis: order.measure.basis.to_string(),
@@ -60,8 +101,8 @@ fn order(agent: &Agent) -> OrderStatus {
     }
 }
 
-fn lease(agent: &Agent) -> LeaseStatus {
-    let view = lock(&agent.lease);
+fn lease(measure: &Measure) -> LeaseStatus {
+    let view = lock(&measure.lease);
     let left_ns = clock::boot_ns().map_or(0, |now| view.lease.deadline_ns.saturating_sub(now));
     LeaseStatus {
         live: left_ns > 0,
@@ -81,52 +122,41 @@ fn clock_status(agent: &Agent) -> ClockStatus {
     }
 }
 
-fn counter_status(counters: &Counters) -> CounterStatus {
-    let measure = counters.measures.first().copied().unwrap_or_default();
-    let mut verdicts: BTreeMap<String, u64> = named(&FACILITY_VERDICT_NAMES, &counters.facility_verdicts);
-    verdicts.append(&mut named(&VERDICT_NAMES, &measure.verdicts));
-    CounterStatus {
-        observed_packets: counters.observed_packets,
-        observed_bytes: counters.observed_bytes,
-        judged_packets: counters.judged_packets(),
-        verdicts,
-        reasons: named(&REASON_NAMES, &counters.reasons),
-        admitted_packets: measure.admitted_packets,
-        admitted_bytes: measure.admitted_bytes,
-        ring_lost: measure.ring_lost,
-    }
-}
-
 fn named(names: &[&str], counts: &[u64]) -> BTreeMap<String, u64> {
     names.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), *count)).collect()
 }
 
-fn share(agent: &Agent) -> ShareStatus {
-    let capacity_bits_per_second = agent.admitted.order.facility.capacity_bits_per_second;
-    let share = lock(&agent.share);
+fn share(agent: &Agent, share_ppm: u32, share: &SlidingShare) -> ShareStatus {
+    let capacity_bits_per_second = agent.host.facility.capacity_bits_per_second;
     ShareStatus {
         capacity_bits_per_second,
-        limit: f64::from(agent.admitted.share_ppm) / as_float(PPM),
+        limit: f64::from(share_ppm) / as_float(PPM),
         used_max: share.max().ratio(capacity_bits_per_second),
         used: share.last().ratio(capacity_bits_per_second),
     }
 }
 
-fn records(agent: &Agent) -> RecordStatus {
-    let counts = &agent.records;
+fn sampling(measure: &Measure) -> SamplingStatus {
+    let sample = lock(&measure.sample);
+    let ratio = |threshold| f64::from(sampling::ppm(threshold)) / as_float(PPM);
+    SamplingStatus { ratio: ratio(sample.threshold()), limit: ratio(sample.ceiling()), changes: sample.changes_total }
+}
+
+fn records(measure: &Measure) -> RecordStatus {
+    let counts = &measure.records;
     RecordStatus {
         drained: counts.drained.load(Ordering::Relaxed),
         spooled: counts.spooled.load(Ordering::Relaxed),
         refused: counts.refused.load(Ordering::Relaxed),
-        invalid: counts.invalid.load(Ordering::Relaxed) + counts.entries.load(Ordering::Relaxed),
+        invalid: counts.invalid.load(Ordering::Relaxed),
     }
 }
 
-fn spool(agent: &Agent) -> SpoolView {
-    let status = agent.spool.status();
+fn spool(measure: &Measure) -> SpoolView {
+    let status = measure.spool.status();
     SpoolView {
         bytes: status.bytes,
-        bytes_max: agent.config.spool.bytes_max,
+        bytes_max: measure.config.spool.bytes_max,
         messages: status.messages,
         appended_total: status.appended_total,
         refused_total: status.refused_total,
@@ -134,8 +164,8 @@ fn spool(agent: &Agent) -> SpoolView {
     }
 }
 
-fn delivery(agent: &Agent) -> DeliveryStatus {
-    let export = &agent.export;
+fn delivery(measure: &Measure) -> DeliveryStatus {
+    let export = &measure.export;
     let sessions = export.sessions.load(Ordering::Relaxed);
     DeliveryStatus {
         connected: export.connected.load(Ordering::Relaxed),
@@ -146,7 +176,7 @@ fn delivery(agent: &Agent) -> DeliveryStatus {
         resent_messages: export.resent_messages.load(Ordering::Relaxed),
         sent_records: export.sent_records.load(Ordering::Relaxed),
         acknowledged_records: export.acknowledged_records.load(Ordering::Relaxed),
-        acknowledged_messages: agent.spool.first_sequence(),
+        acknowledged_messages: measure.spool.first_sequence(),
         damaged_messages: export.damaged_messages.load(Ordering::Relaxed),
         last_error: export.last_error().map(|(code, _text)| code.to_owned()),
     }

@@ -1,4 +1,4 @@
-//! The active selector set on disk, sealed to the host's key, so that an agent that restarts continues with the set that
+//! A measure's active selector set on disk, sealed to the host's key, so that an agent that restarts continues with the set that
 //! an operator loaded at run time.
 //!
 //! In: the texts of a set and its activation. Out: one file that only this host's sealing key opens (HPKE, RFC 9180).
@@ -31,6 +31,7 @@ impl std::fmt::Debug for Texts {
 pub(super) fn write(directory: &Path, sealing: &SealingSecret, texts: &Texts) -> Result<(), RunError> {
     let path = file(directory);
     let failed = |error: String| RunError::failed(path.display(), error);
+    std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
     let plain = zeroize::Zeroizing::new(serde_json::to_vec(texts).map_err(|error| failed(error.to_string()))?);
     let sealed = sealing.public().seal(INFO, &plain).map_err(|error| failed(error.to_string()))?;
     replace_file(&path, &sealed).map_err(|error| failed(error.to_string()))

@@ -1,27 +1,24 @@
 //! Start: from the configuration to a program that selects.
 //!
-//! Order: state and clock, order, selector set, spool, sockets; only then the kernel. A refusal on the way leaves nothing
+//! Order: state and clock, orders, selector sets, spools, sockets; only then the kernel. A refusal on the way leaves nothing
 //! attached.
 
-use super::admit::{self, Admitted, Candidate};
-use super::agent::{Active, Agent, ClockView, LeaseView, RecordCounts};
+use super::admit::{self, Admitted, Candidate, Host};
+use super::agent::{Agent, ClockView, Permission, Seed, lock};
 use super::error::RunError;
+use super::measure::{self, Measure};
+use super::sampling::{self, ChangeLog};
 use super::state::State;
-use super::{sealed, swap};
+use super::{facility, renew, sealed, swap};
 use crate::clock::{self, Reading, Watch};
 use crate::config::{self, Config, Mode};
 use crate::control::server::Server;
 use crate::ipfix::encode::Anonymisation;
-use crate::limits::SPOOL_SEGMENT_BYTES;
-use crate::load::tap::cap_policy;
-use crate::load::{Attach, Tap, TapConfig};
-use crate::metrics::share::SlidingShare;
-use crate::path::export::{self, ExportConfig, ExportError, ExportStatus};
-use crate::path::pseudonymise::{PseudonymMode, Pseudonymiser};
+use crate::load::{Attach, CapSlot, Tap, TapConfig, cap_policy};
+use crate::path::export::{self, ExportConfig, ExportError};
 use crate::path::ring::RingConsumer;
-use crate::path::spool::{Spool, SpoolKey, SpoolLimits};
 use crate::transport::tls::{self, TlsFiles};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use tap_common::limits::RING_BYTES;
 use tap_common::path::transport::MirrorTransport;
@@ -42,11 +39,15 @@ pub(super) struct Prepared {
 pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, RunError> {
     let state = State::open(&config.state.directory).map_err(|error| RunError::Refused(error.to_string()))?;
     let reading = clock::read().map_err(|error| RunError::failed("clock", error))?;
-    let (admitted, watch) = admit::admit(&config, &state, &reading)?;
-    let candidate = choose(&config, &admitted, &state, &reading)?;
+    let (host, admitted, watch) = admit::admit(&config, &state, &reading)?;
+    let now = jiff::Timestamp::from_nanosecond(i128::from(reading.unix_ns))
+        .map_err(|error| RunError::refused("clock", error))?;
+    let mut candidates = Vec::with_capacity(admitted.len());
+    for (slot, admitted) in admitted.iter().enumerate() {
+        candidates.push((slot, choose(&config, slot, &host, admitted, &state, now)?));
+    }
     tell_exceptions(&config);
-    tls::client(&tls_files(&config)).map_err(|error| RunError::failed("export", error))?;
-    let spool = spool(&config)?;
+    let measures = measures(&config, admitted, &reading)?;
     let (control, metrics) = {
         let _inside = runtime.enter();
         let control =
@@ -57,13 +58,13 @@ pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, Run
             metrics.map_err(|error| RunError::failed(format!("metrics.listen {}", config.metrics.listen), error))?,
         )
     };
-    let tap = Tap::open(tap_config(&config, &admitted)?).map_err(|error| RunError::failed("kernel", error))?;
-    let agent = Arc::new(assemble(config, admitted, (watch, &reading), tap, spool, state)?);
-    let started = swap::activate(&agent, candidate).and_then(|loaded| {
-        tracing::info!(generation = loaded.generation, set = loaded.set_sha256, "selector set loaded");
-        rings(&agent)
-    });
-    match started {
+    let tap = Tap::open(tap_config(&config, &host, &measures)?).map_err(|error| RunError::failed("kernel", error))?;
+    let mut state = state;
+    let ids: Vec<String> = measures.iter().map(|measure| measure.id().to_owned()).collect();
+    // A refusal leaves the tap as it was found: maps made now hold nothing, others are their own measures'.
+    state.take_slots(&tap.instance().id, &ids).map_err(|error| RunError::Refused(error.to_string()))?;
+    let agent = Arc::new(assemble(config, host, measures, (watch, &reading), tap, state)?);
+    match begin(&agent, candidates, now) {
         Ok(rings) => Ok(Prepared { agent, rings, control, metrics }),
         Err(error) => {
             if let Err(second) = agent.detach() {
@@ -74,21 +75,52 @@ pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, Run
     }
 }
 
-/// The configuration's set, or the one that was loaded last at run time, whichever has the higher number.
+/// Caps, samples, then the first generation. A slot may have a lease that a killed agent gave: it is void before the slot
+/// becomes anything else.
+fn begin(
+    agent: &Agent,
+    candidates: Vec<(usize, Candidate)>,
+    now: jiff::Timestamp,
+) -> Result<Vec<RingConsumer>, RunError> {
+    agent.with_tap(|tap| {
+        renew::void_leases(tap);
+        for measure in &agent.measures {
+            tap.set_cap(CapSlot::Measure(u32::from(measure.slot)), measure.cap_policy()?);
+        }
+        Ok(())
+    })?;
+    sampling::begin(agent, now)?;
+    swap::activate(agent, candidates, &lock(&agent.loading))?;
+    let counters = agent.with_tap(|tap| tap.counters())?;
+    for (measure, counted) in agent.measures.iter().zip(&counters.measures) {
+        let threshold = lock(&measure.sample).threshold();
+        sampling::announce(measure, counted, threshold);
+    }
+    rings(agent)
+}
+
+/// The configuration's set of a measure, or the one that was loaded last at run time, whichever has the higher number.
 ///
 /// The configuration's must be in order either way: a file that is refused is never passed over in silence.
-fn choose(config: &Config, admitted: &Admitted, state: &State, reading: &Reading) -> Result<Candidate, RunError> {
-    let now = jiff::Timestamp::from_nanosecond(i128::from(reading.unix_ns))
-        .map_err(|error| RunError::refused("clock", error))?;
-    let texts = sealed::Texts {
-        set: admit::text(&config.selectors.set_file)?,
-        activation: admit::text(&config.selectors.activation_file)?,
+fn choose(
+    config: &Config,
+    slot: usize,
+    host: &Host,
+    admitted: &Admitted,
+    state: &State,
+    now: jiff::Timestamp,
+) -> Result<Candidate, RunError> {
+    let Some(files) = config.measures.get(slot) else {
+        return Err(RunError::Failed(format!("measure[{slot}] is gone")));
     };
-    let mut chosen = admit::candidate(admitted, texts, now)?;
-    if let Some(texts) = sealed::read(&config.state.directory, &admitted.sealing)? {
-        match admit::candidate(admitted, texts, now) {
+    let texts = sealed::Texts { set: admit::text(&files.set_file)?, activation: admit::text(&files.activation_file)? };
+    let mut chosen = admit::candidate(host, admitted, texts, now)?;
+    let id = &admitted.order.measure.id;
+    if let Some(texts) = sealed::read(&measure::directory(&config.state.directory, id), &host.sealing)? {
+        match admit::candidate(host, admitted, texts, now) {
             Ok(kept) if kept.activation.number > chosen.activation.number => {
                 tracing::info!(
+                    measure = id,
                     number = kept.activation.number,
                     "continuing with the set loaded at run time; bring the configuration's files up to date"
                 );
@@ -96,7 +128,7 @@ fn choose(config: &Config, admitted: &Admitted, state: &State, reading: &Reading
             }
             Ok(_) => {}
             // Of another order, or expired: the configuration's own set counts, and the state below guards its number.
-            Err(error) => tracing::info!(%error, "the set of the last run is not used"),
+            Err(error) => tracing::info!(measure = id, %error, "the set of the last run is not used"),
         }
     }
     state
@@ -117,14 +149,22 @@ fn tell_exceptions(config: &Config) {
     }
 }
 
-fn spool(config: &Config) -> Result<Spool, RunError> {
-    let key = SpoolKey::read(&config.spool.key_file).map_err(|error| RunError::Refused(error.to_string()))?;
-    let limits = SpoolLimits { bytes_max: config.spool.bytes_max, segment_bytes: SPOOL_SEGMENT_BYTES };
-    Spool::open(&config.spool.directory, &key, limits).map_err(|error| RunError::failed("spool", error))
+/// Opens what each measure has of its own.
+fn measures(config: &Config, admitted: Vec<Admitted>, reading: &Reading) -> Result<Vec<Measure>, RunError> {
+    let offset = i64::try_from(i128::from(reading.unix_ns) - i128::from(reading.boot_ns))
+        .map_err(|error| RunError::failed("clock", error))?;
+    let mut measures = Vec::with_capacity(admitted.len());
+    for ((slot, files), admitted) in (0..).zip(&config.measures).zip(admitted) {
+        let id = &admitted.order.measure.id;
+        tls::client(&tls_files(&files.export))
+            .map_err(|error| RunError::Failed(format!("measure {id}: export: {error}")))?;
+        measures.push(Measure::open(slot, files.clone(), admitted, &config.state.directory, offset)?);
+    }
+    Ok(measures)
 }
 
-fn tap_config(config: &Config, admitted: &Admitted) -> Result<TapConfig, RunError> {
-    let capacity = admitted.order.facility.capacity_bits_per_second;
+fn tap_config(config: &Config, host: &Host, measures: &[Measure]) -> Result<TapConfig, RunError> {
+    let capacity = host.facility.capacity_bits_per_second;
     Ok(TapConfig {
         interface: config.mirror.interface.clone(),
         pin_directory: config.mirror.pin_directory.clone(),
@@ -133,10 +173,18 @@ fn tap_config(config: &Config, admitted: &Admitted) -> Result<TapConfig, RunErro
             config::Attach::Native => Attach::Native,
             config::Attach::Generic => Attach::Generic,
         },
-        cap_policy: cap_policy(capacity, admitted.share_ppm).map_err(|error| RunError::refused("order", error))?,
+        cap_policy: cap_policy(capacity, facility_share_ppm(measures))
+            .map_err(|error| RunError::refused("order", error))?,
         log_reasons: config.mirror.log_reasons,
         transport: transport(config)?,
     })
+}
+
+/// The facility's share if all measures were live.
+fn facility_share_ppm(measures: &[Measure]) -> u32 {
+    facility::share_ppm(
+        measures.iter().map(|measure| (measure.admitted.order.measure.basis, measure.admitted.share_ppm)),
+    )
 }
 
 /// What the router puts around the frames, said aloud: frames without it are refused.
@@ -149,27 +197,16 @@ fn transport(config: &Config) -> Result<Option<MirrorTransport>, RunError> {
 
 fn assemble(
     config: Config,
-    admitted: Admitted,
+    host: Host,
+    measures: Vec<Measure>,
     (watch, reading): (Watch, &Reading),
     tap: Tap,
-    spool: Spool,
     state: State,
 ) -> Result<Agent, RunError> {
-    let mut seed = [0_u8; 8];
-    getrandom::fill(&mut seed).map_err(|error| RunError::failed("random numbers", error))?;
-    let mode = if admitted.order.addresses.prefix_preserving {
-        PseudonymMode::PrefixPreserving
-    } else {
-        PseudonymMode::Deterministic
-    };
-    let offset = i64::try_from(i128::from(reading.unix_ns) - i128::from(reading.boot_ns))
-        .map_err(|error| RunError::failed("clock", error))?;
-    let pseudonymiser = Pseudonymiser::new(std::slice::from_ref(&admitted.pseudonym_key), mode, offset);
     Ok(Agent {
         instance: tap.instance().id,
-        sampling_seed: u64::from_le_bytes(seed),
-        loading: Mutex::default(),
-        lease: Mutex::new(LeaseView::default()),
+        loading: Mutex::new(Seed::random()?),
+        permission: Mutex::new(Permission { facility_share_ppm: facility_share_ppm(&measures), revoked: false }),
         clock: Mutex::new(ClockView {
             watch,
             synchronised: reading.synchronised,
@@ -178,17 +215,18 @@ fn assemble(
             steps_forward_total: 0,
             kept_unix_ns: 0,
         }),
-        active: Mutex::new(Active::default()),
         tap: Mutex::new(Some(tap)),
+        generations: Mutex::new(state.generations().clone()),
         state: Mutex::new(state),
-        share: Mutex::new(SlidingShare::default()),
-        pseudonymiser: Mutex::new(pseudonymiser),
-        spool,
-        export: Arc::new(ExportStatus::default()),
-        records: RecordCounts::default(),
+        share: Mutex::default(),
+        changes: Mutex::new(ChangeLog::new(&config.state.directory)),
+        seeds_total: AtomicU64::new(0),
+        invalid: AtomicU64::new(0),
+        entries: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
         config,
-        admitted,
+        host,
+        measures,
     })
 }
 
@@ -200,35 +238,34 @@ fn rings(agent: &Agent) -> Result<Vec<RingConsumer>, RunError> {
         .collect()
 }
 
-fn tls_files(config: &Config) -> TlsFiles {
-    TlsFiles {
-        ca: config.export.ca_file.clone(),
-        certificate: config.export.certificate_file.clone(),
-        key: config.export.key_file.clone(),
-    }
+fn tls_files(export: &config::Export) -> TlsFiles {
+    TlsFiles { ca: export.ca_file.clone(), certificate: export.certificate_file.clone(), key: export.key_file.clone() }
 }
 
-/// The export task.
+/// The export task of each measure.
 pub(super) fn export(
     runtime: &Runtime,
-    agent: &Arc<Agent>,
-    shutdown: watch::Receiver<bool>,
-) -> JoinHandle<Result<(), ExportError>> {
-    let export = &agent.config.export;
-    let config = ExportConfig {
-        endpoint: export.endpoint.clone(),
-        server_name: export.server_name.clone(),
-        tls: tls_files(&agent.config),
-        acknowledgement: match export.acknowledgement {
-            config::Acknowledgement::Required => export::Acknowledgement::Required,
-            config::Acknowledgement::None => export::Acknowledgement::None,
-        },
-        anonymisation: if agent.admitted.order.addresses.prefix_preserving {
-            Anonymisation::PrefixPreserving
-        } else {
-            Anonymisation::Deterministic
-        },
+    agent: &Agent,
+    shutdown: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<Result<(), ExportError>>> {
+    let task = |measure: &Measure| {
+        let export = &measure.config.export;
+        let config = ExportConfig {
+            endpoint: export.endpoint.clone(),
+            server_name: export.server_name.clone(),
+            tls: tls_files(export),
+            acknowledgement: match export.acknowledgement {
+                config::Acknowledgement::Required => export::Acknowledgement::Required,
+                config::Acknowledgement::None => export::Acknowledgement::None,
+            },
+            anonymisation: if measure.admitted.order.addresses.prefix_preserving {
+                Anonymisation::PrefixPreserving
+            } else {
+                Anonymisation::Deterministic
+            },
+        };
+        let (spool, status) = (measure.spool.clone(), Arc::clone(&measure.export));
+        runtime.spawn(export::run(config, agent.host.host_key, spool, status, shutdown.clone()))
     };
-    let (host, spool, status) = (agent.admitted.host_key, agent.spool.clone(), Arc::clone(&agent.export));
-    runtime.spawn(export::run(config, host, spool, status, shutdown))
+    agent.measures.iter().map(task).collect()
 }

@@ -1,9 +1,10 @@
-//! What must outlive a restart: per measure the highest activation, and the last wall time.
+//! What must outlive a restart: per measure the highest activation; the last wall time; what slots and generations mean.
 //!
 //! In: a directory that only the agent writes. Out: refusals of anything lower or earlier. It holds digests and numbers,
 //! never what a set contains. Bound: the file is replaced whole (written beside, flushed, renamed, directory flushed),
 //! so a crash leaves the old or the new one.
 
+use super::generations::Generations;
 use crate::limits::STATE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,6 +64,17 @@ pub enum StateError {
         /// What a new activation must carry.
         next: u64,
     },
+    /// The maps that an agent left behind are other measures'.
+    #[error(
+        "[[measure]]: the maps that an agent left behind count for the measures {before}, the configuration names {now}; \
+         start once with the former list and stop in order (SIGTERM), or remove the pins: records not yet spooled are lost then"
+    )]
+    Slots {
+        /// Measures by slot, as they were.
+        before: String,
+        /// As they are to be.
+        now: String,
+    },
     /// A runtime change must be the very next number.
     #[error("activation: number {number} of measure {measure} is not the next one, {next}; sign it with that number")]
     NotNext {
@@ -81,6 +93,20 @@ struct Stored {
     version: u32,
     last_unix_ns: u64,
     activations: BTreeMap<String, Highest>,
+    #[serde(default)]
+    slots: Slots,
+    #[serde(default)]
+    generations: Generations,
+}
+
+/// Whose slot is whose, as long as the kernel's maps live: their counters and records count by slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Slots {
+    /// Instance of the maps, in hex.
+    instance: String,
+    /// Measures by slot.
+    measures: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,6 +213,39 @@ impl State {
         self.write(changed)
     }
 
+    /// Keeps whose slot is whose; on disk when it returns.
+    ///
+    /// # Errors
+    /// The same maps were other measures'; or it cannot be written.
+    pub fn take_slots(&mut self, instance: &[u8; 16], measures: &[String]) -> Result<(), StateError> {
+        let slots = Slots { instance: hex::encode(instance), measures: measures.to_vec() };
+        if slots == self.stored.slots {
+            return Ok(());
+        }
+        if slots.instance == self.stored.slots.instance {
+            let [before, now] = [&self.stored.slots.measures, &slots.measures].map(|measures| measures.join(", "));
+            return Err(StateError::Slots { before, now });
+        }
+        let mut changed = self.stored.clone();
+        changed.slots = slots;
+        self.write(changed)
+    }
+
+    /// The generations whose records may still come.
+    pub(super) fn generations(&self) -> &Generations {
+        &self.stored.generations
+    }
+
+    /// Keeps what generations mean; on disk when it returns.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing is changed then.
+    pub(super) fn keep_generations(&mut self, generations: &Generations) -> Result<(), StateError> {
+        let mut changed = self.stored.clone();
+        changed.generations = generations.clone();
+        self.write(changed)
+    }
+
     fn write(&mut self, changed: Stored) -> Result<(), StateError> {
         let text = serde_json::to_vec_pretty(&changed)
             .map_err(|error| StateError::Invalid { path: self.path.clone(), reason: error.to_string() })?;
@@ -217,69 +276,4 @@ fn io(path: &Path, source: std::io::Error) -> StateError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SET: [u8; 32] = [1; 32];
-    const OTHER: [u8; 32] = [2; 32];
-
-    #[test]
-    fn the_highest_activation_outlives_a_restart() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut state = State::open(directory.path()).unwrap();
-        state.admit_start("m-1", 5, &SET).unwrap();
-        state.keep_activation("m-1", 5, &SET).unwrap();
-
-        let state = State::open(directory.path()).unwrap();
-        let lower = state.admit_start("m-1", 4, &SET).unwrap_err().to_string();
-        assert!(lower.contains("number 4 is below 5") && lower.contains("number 6"), "{lower}");
-        let reused = state.admit_start("m-1", 5, &OTHER).unwrap_err();
-        assert!(matches!(reused, StateError::Reused { next: 6, .. }), "{reused}");
-        state.admit_start("m-1", 5, &SET).unwrap();
-        state.admit_start("m-1", 6, &OTHER).unwrap();
-        state.admit_start("m-2", 1, &OTHER).unwrap();
-    }
-
-    #[test]
-    fn at_run_time_only_the_next_number_is_taken() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut state = State::open(directory.path()).unwrap();
-        state.keep_activation("m-1", 5, &SET).unwrap();
-        for number in [0, 4, 5, 7, u64::MAX] {
-            assert!(matches!(state.admit_next("m-1", number), Err(StateError::NotNext { next: 6, .. })));
-        }
-        state.admit_next("m-1", 6).unwrap();
-    }
-
-    #[test]
-    fn wall_time_only_grows() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut state = State::open(directory.path()).unwrap();
-        assert_eq!(state.last_unix_ns(), 0);
-        state.keep_time(500).unwrap();
-        state.keep_time(400).unwrap();
-        assert_eq!(State::open(directory.path()).unwrap().last_unix_ns(), 500);
-    }
-
-    #[test]
-    fn a_damaged_state_is_refused_and_told() {
-        let directory = tempfile::tempdir().unwrap();
-        for text in ["", "{", "{\"version\":9,\"last_unix_ns\":0,\"activations\":{}}"] {
-            std::fs::write(directory.path().join(FILE_NAME), text).unwrap();
-            let message = State::open(directory.path()).unwrap_err().to_string();
-            assert!(message.contains("state.json") && message.contains("restore it from a backup"), "{message}");
-        }
-    }
-
-    #[test]
-    fn what_an_interrupted_write_leaves_is_not_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut state = State::open(directory.path()).unwrap();
-        state.keep_time(7).unwrap();
-        std::fs::write(directory.path().join("state.json.new"), "{\"vers").unwrap();
-        let mut state = State::open(directory.path()).unwrap();
-        assert_eq!(state.last_unix_ns(), 7);
-        state.keep_time(8).unwrap();
-        assert_eq!(State::open(directory.path()).unwrap().last_unix_ns(), 8);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 
 use super::agent::{Agent, lock};
 use super::error::RunError;
+use super::measure::Measure;
 use super::renew;
 use crate::limits::{STOP_EXPORT_MAX, STOP_SETTLE};
 use crate::path::export::ExportError;
@@ -18,8 +19,8 @@ pub(super) fn stop(
     agent: &Agent,
     runtime: &Runtime,
     drain: JoinHandle<()>,
-    others: [JoinHandle<()>; 3],
-    end_export: impl FnOnce() -> tokio::task::JoinHandle<Result<(), ExportError>>,
+    others: [JoinHandle<()>; 4],
+    end_exports: impl FnOnce() -> Vec<tokio::task::JoinHandle<Result<(), ExportError>>>,
 ) -> Result<(), RunError> {
     let revoked = renew::revoke(agent);
     // Packets that the kernel is still deciding on, by a clock that may be a tick old.
@@ -27,26 +28,40 @@ pub(super) fn stop(
     agent.stopping.store(true, Ordering::Release);
     let drained = join(drain);
     let loops = others.into_iter().map(join).fold(Ok(()), Result::and);
-    let flushed = agent.spool.sync().map_err(|error| RunError::failed("spool", error));
+    let flushed = each(agent, |measure| measure.spool.sync().map_err(|error| RunError::failed("spool", error)));
     deliver(agent);
     let exported = runtime.block_on(async {
-        tokio::time::timeout(STOP_EXPORT_MAX, end_export())
-            .await
-            .map_err(|_elapsed| RunError::Failed("the export session did not end in time".into()))?
-            .map_err(|error| RunError::failed("export", error))?
-            .map_err(|error| RunError::failed("export", error))
+        let until = tokio::time::Instant::now() + STOP_EXPORT_MAX;
+        let mut exported = Ok(());
+        for session in end_exports() {
+            exported = exported.and(match tokio::time::timeout_at(until, session).await {
+                Ok(Ok(ended)) => ended.map_err(|error| RunError::failed("export", error)),
+                Ok(Err(error)) => Err(RunError::failed("export", error)),
+                Err(_elapsed) => Err(RunError::Failed("an export session did not end in time".into())),
+            });
+        }
+        exported
     });
     let kept = keep_time(agent);
     let detached = agent.detach();
-    let waiting = agent.spool.status().messages;
-    tracing::info!(messages_not_acknowledged = waiting, "stopped");
+    tracing::info!(messages_not_acknowledged = waiting(agent), "stopped");
     revoked.and(drained).and(loops).and(flushed).and(exported).and(kept).and(detached)
+}
+
+/// Every measure is tried; the first failure is returned.
+fn each(agent: &Agent, act: impl Fn(&Measure) -> Result<(), RunError>) -> Result<(), RunError> {
+    agent.measures.iter().map(act).fold(Ok(()), Result::and)
+}
+
+/// Messages that nobody has acknowledged.
+fn waiting(agent: &Agent) -> u64 {
+    agent.measures.iter().map(|measure| measure.spool.status().messages).sum()
 }
 
 /// Waits until everything is acknowledged, or the time for it is over.
 fn deliver(agent: &Agent) {
     let until = Instant::now() + STOP_EXPORT_MAX;
-    while agent.spool.status().messages > 0 && Instant::now() < until {
+    while waiting(agent) > 0 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,140 +1,188 @@
-//! Loading a selector set: at start, and at run time while traffic flows.
+//! Loading selector sets: at start, and at run time while traffic flows.
 //!
-//! In: a candidate that passed every check. Out: its generation decides, or nothing has changed. Order: tables are
-//! compiled; the number is kept on disk (a crash from here on continues with the new set, which is activated); the rule
-//! table goes to the spool and the clear-address policy to the drain, because records of the generation may come at
-//! once; the kernel changes in one step; at run time the lease follows the new activation's end at once (at start it is
-//! given when the rings are being drained).
+//! In: candidates that passed every check. Out: a generation that holds the sets of all measures decides, or nothing has
+//! changed; a measure that is not loaded keeps its set. Order: tables are compiled; the numbers are kept on disk (a crash
+//! from here on continues with the new set, which is activated); the rule table goes to the measure's spool and the
+//! clear-address policy to the drain, because records of the generation may come at once; the kernel changes in one step;
+//! at run time the lease follows the new activation's end at once (at start it is given when the rings are being drained).
 
 use super::admit::{self, Candidate};
-use super::agent::{Active, Agent, SLOT, lock};
+use super::agent::{Agent, Seed, lock};
 use super::error::RunError;
+use super::generations::{Generation, SetNumbers};
+use super::measure::{Active, Measure};
 use super::renew;
 use super::sealed::{self, Texts};
 use crate::control::Loaded;
 use crate::control::status::SelectorStatus;
 use crate::ipfix::encode::{RuleTable, rule_table};
 use crate::limits::GENERATIONS_KEPT_MAX;
-use crate::load::{MeasureParameters, Tables};
+use crate::load::{MeasureSet, Tables};
 use crate::path::pseudonymise::ClearPolicy;
 use std::sync::Arc;
 
-/// Loads a set that an operator hands over at run time.
+/// Loads a set for one measure that an operator hands over at run time; the only measure need not be named.
 ///
 /// # Errors
-/// What the rules or the kernel refuse; the set before goes on deciding.
-pub(super) fn load(agent: &Agent, texts: Texts) -> Result<Loaded, RunError> {
-    let _one_at_a_time = lock(&agent.loading);
+/// What the rules or the kernel refuse; the sets before go on deciding.
+pub(super) fn load(agent: &Agent, measure: Option<&str>, texts: Texts) -> Result<Loaded, RunError> {
+    let seed = lock(&agent.loading);
     if agent.stopping() {
         return Err(RunError::Failed("the agent is stopping".into()));
     }
-    let candidate = admit::candidate(&agent.admitted, texts, renew::now(agent)?)?;
+    let measure = agent.measure(measure)?;
+    let candidate = admit::candidate(&agent.host, &measure.admitted, texts, renew::now(agent)?)?;
     lock(&agent.state)
         .admit_next(&candidate.set.measure, candidate.activation.number)
         .map_err(|error| RunError::Refused(error.to_string()))?;
-    let loaded = activate(agent, candidate)?;
+    let slot = usize::from(measure.slot);
+    activate(agent, vec![(slot, candidate)], &seed)?;
     // The new activation may end before the lease does.
     renew::renew(agent);
-    tracing::info!(generation = loaded.generation, set = loaded.set_sha256, "selector set loaded");
-    Ok(loaded)
+    Ok(loaded(measure))
 }
 
-/// Makes a candidate decide, as soon and as long as there is a lease.
+/// A generation with the same sets and another seed.
+///
+/// # Errors
+/// What the kernel refuses; the generation before goes on deciding.
+pub(super) fn reload(agent: &Agent, seed: &Seed) -> Result<(), RunError> {
+    activate(agent, Vec::new(), seed)
+}
+
+/// Makes candidates (slot, set) decide, as soon and as long as there is a lease. The other measures keep their sets.
 ///
 /// # Errors
 /// As [`load`].
-pub(super) fn activate(agent: &Agent, candidate: Candidate) -> Result<Loaded, RunError> {
+pub(super) fn activate(agent: &Agent, candidates: Vec<(usize, Candidate)>, seed: &Seed) -> Result<(), RunError> {
+    let mut actives: Vec<Active> = agent.measures.iter().map(|measure| lock(&measure.active).clone()).collect();
+    let mut changed = Vec::new();
+    for (slot, candidate) in candidates {
+        let (Some(measure), Some(active)) = (agent.measures.get(slot), actives.get_mut(slot)) else { continue };
+        let next = active_of(measure, candidate, active.status.loads)?;
+        changed.push((measure, std::mem::replace(active, next.clone()), next));
+    }
+    let tables = compile(agent, &actives, seed)?;
+    let number = lock(&agent.generations).last_number().saturating_add(1);
+    let sets =
+        actives.iter().map(|active| SetNumbers { activation: active.status.generation, rules: active.status.rules });
+    let generation = Generation { number, sets: sets.collect() };
+    let prepared = changed
+        .iter()
+        .try_for_each(|(measure, _, next)| prepare(agent, measure, next))
+        .and_then(|()| keep_generation(agent, generation));
+    let swapped = prepared.and_then(|()| agent.with_tap(|tap| tap.swap(&tables, number)));
+    if let Err(error) = swapped {
+        return Err(changed.iter().fold(error, |error, (measure, former, _)| undo(agent, measure, former, error)));
+    }
+    for (measure, _, next) in changed {
+        let status = &next.status;
+        tracing::info!(
+            measure = measure.id(),
+            activation = status.generation,
+            set = status.set_sha256,
+            "selector set loaded"
+        );
+        *lock(&measure.active) = next;
+    }
+    Ok(())
+}
+
+/// What a load answers.
+pub(super) fn loaded(measure: &Measure) -> Loaded {
+    let status = &lock(&measure.active).status;
+    Loaded {
+        measure: measure.id().to_owned(),
+        generation: status.generation,
+        set_version: status.set_version,
+        set_sha256: status.set_sha256.clone(),
+        rules: status.rules,
+    }
+}
+
+fn active_of(measure: &Measure, candidate: Candidate, loads: u64) -> Result<Active, RunError> {
     let Candidate { set, activation, texts } = candidate;
-    let admitted = &agent.admitted;
-    let generation = activation.number;
-    let window = admit::window(admitted, &activation)?;
-    let tables = Tables::compile(&set, &parameters(agent), &admitted.country)
-        .map_err(|error| RunError::refused("selector set", error))?;
+    let window = admit::window(&measure.admitted, &activation)?;
     let valid_until = activation.valid_until;
-    let former = lock(&agent.active).clone();
     let status = SelectorStatus {
-        generation,
+        generation: activation.number,
         set_version: set.version,
         set_sha256: hex::encode(set.sha256),
         rules: set.rules.len(),
         valid_until: valid_until.to_string(),
         valid_until_seconds: valid_until.as_second(),
-        loads: former.status.loads + 1,
+        loads: loads + 1,
     };
-    let next = Active { window: Some(window), status, texts: Some(texts) };
-    keep(agent, &next, &set.sha256)?;
-    let rules: Vec<String> = set.rules.iter().map(|rule| rule.id.clone()).collect();
-    let announced = announce(agent, generation, &set.sha256, &rules);
-    {
-        let mut pseudonymiser = lock(&agent.pseudonymiser);
-        pseudonymiser.set_policy(
-            generation,
-            Arc::new(ClearPolicy::from_rules(&set.rules, admitted.order.addresses.clear_addresses)),
-        );
-        pseudonymiser.forget_policies_before(generation.saturating_sub(GENERATIONS_KEPT_MAX));
-    }
-    let swapped = announced.and_then(|()| {
-        agent.with_tap(|tap| {
-            tap.set_sampling(SLOT, tables.sampling_thresholds.first().copied().unwrap_or(0));
-            tap.swap(&tables, generation)
-        })
-    });
-    if let Err(error) = swapped {
-        return Err(undo(agent, &former, error));
-    }
-    let loaded = Loaded {
-        generation,
-        set_version: next.status.set_version,
-        set_sha256: next.status.set_sha256.clone(),
-        rules: next.status.rules,
-    };
-    *lock(&agent.active) = next;
-    Ok(loaded)
+    Ok(Active { window: Some(window), set: Some(Arc::new(set)), status, texts: Some(texts) })
 }
 
-fn parameters(agent: &Agent) -> MeasureParameters {
-    let order = &agent.admitted.order;
-    let sampling_at_most =
-        order.approval.as_ref().and_then(|approval| approval.conditions.sampling_at_most).unwrap_or(u32::MAX);
-    MeasureParameters {
-        directions: order.measure.basis.directions(),
-        conditions_min: order.conditions_min(),
-        sampling_ppm: order.facility.sampling_ppm.min(sampling_at_most),
-        sampling_seed: agent.sampling_seed,
+/// One generation of all measures' sets.
+fn compile(agent: &Agent, actives: &[Active], seed: &Seed) -> Result<Tables, RunError> {
+    let sets: Option<Vec<_>> = agent
+        .measures
+        .iter()
+        .zip(actives)
+        .map(|(measure, active)| {
+            let set = active.set.as_deref()?;
+            Some(MeasureSet { set, parameters: measure.parameters(seed.0) })
+        })
+        .collect();
+    let sets = sets.ok_or_else(|| RunError::Failed("a measure has no selector set".into()))?;
+    Tables::compile_measures(&sets, seed.0, &agent.host.country)
+        .map_err(|error| RunError::refused("selector set", error))
+}
+
+/// What must be there before the first record of a measure's new set.
+fn prepare(agent: &Agent, measure: &Measure, next: &Active) -> Result<(), RunError> {
+    let Some(set) = &next.set else { return Ok(()) };
+    keep(agent, measure, next, &set.sha256)?;
+    let generation = next.status.generation;
+    let clears = measure.admitted.order.addresses.clear_addresses;
+    {
+        let mut pseudonymiser = lock(&measure.pseudonymiser);
+        pseudonymiser.set_policy(generation, Arc::new(ClearPolicy::from_rules(&set.rules, clears)));
+        pseudonymiser.forget_policies_before(generation.saturating_sub(GENERATIONS_KEPT_MAX as u64));
     }
+    let rules: Vec<String> = set.rules.iter().map(|rule| rule.id.clone()).collect();
+    let table = RuleTable {
+        measure: measure.slot,
+        measure_id: measure.id(),
+        generation,
+        set_sha256: set.sha256,
+        rules: &rules,
+    };
+    for body in rule_table(&table) {
+        measure.spool.append(&body).map_err(|error| RunError::failed("spool", error))?;
+    }
+    Ok(())
 }
 
 /// Keeps set and number on disk.
-fn keep(agent: &Agent, next: &Active, set_sha256: &[u8; 32]) -> Result<(), RunError> {
+fn keep(agent: &Agent, measure: &Measure, next: &Active, set_sha256: &[u8; 32]) -> Result<(), RunError> {
     if let Some(texts) = &next.texts {
-        sealed::write(&agent.config.state.directory, &agent.admitted.sealing, texts)?;
+        sealed::write(&measure.directory, &agent.host.sealing, texts)?;
     }
-    let measure = &agent.admitted.order.measure.id;
     lock(&agent.state)
-        .keep_activation(measure, next.status.generation, set_sha256)
+        .keep_activation(measure.id(), next.status.generation, set_sha256)
         .map_err(|error| RunError::Failed(error.to_string()))
 }
 
-/// After the kernel refused: what decides stays what it was, also for the next start.
-fn undo(agent: &Agent, former: &Active, error: RunError) -> RunError {
-    let mut digest = [0; 32];
-    if former.texts.is_none() || hex::decode_to_slice(&former.status.set_sha256, &mut digest).is_err() {
-        return error;
-    }
-    match keep(agent, former, &digest) {
+/// What the generation's records mean, for the drain, and on disk for a successor that finds some in the rings.
+fn keep_generation(agent: &Agent, generation: Generation) -> Result<(), RunError> {
+    let mut generations = lock(&agent.generations).clone();
+    generations.push(generation);
+    lock(&agent.state).keep_generations(&generations).map_err(|error| RunError::Failed(error.to_string()))?;
+    *lock(&agent.generations) = generations;
+    Ok(())
+}
+
+/// After a refusal on the way: what decides stays what it was, also for the next start.
+fn undo(agent: &Agent, measure: &Measure, former: &Active, error: RunError) -> RunError {
+    let Some(set) = &former.set else { return error };
+    match keep(agent, measure, former, &set.sha256) {
         Ok(()) => error,
         Err(second) => {
             RunError::Failed(format!("{error}; and the former set could not be kept for a restart: {second}"))
         }
     }
-}
-
-/// Tells the receiving facility which rule stands behind each bit, before the first record of the generation.
-fn announce(agent: &Agent, generation: u64, set_sha256: &[u8; 32], rules: &[String]) -> Result<(), RunError> {
-    let measure_id = agent.admitted.order.measure.id.as_str();
-    let table = RuleTable { measure: 0, measure_id, generation, set_sha256: *set_sha256, rules };
-    for body in rule_table(&table) {
-        agent.spool.append(&body).map_err(|error| RunError::failed("spool", error))?;
-    }
-    Ok(())
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
-use tap_userspace::control::status::Status;
+use tap_userspace::control::status::{MeasureStatus, Status};
 
-use super::Deployment;
+use super::{Deployment, MeasurePlan};
 use crate::lab::Host;
 
 /// How long what is under way may take to arrive once traffic has stopped.
@@ -23,22 +23,26 @@ pub struct Books {
     pub status: Status,
     /// Packets that the interface received.
     pub interface_packets: u64,
-    /// The stored records.
+    /// The measure's stored records.
     pub records: Vec<Value>,
-    /// Rules of each generation.
-    sets: Vec<Vec<Value>>,
+    /// The measure.
+    plan: MeasurePlan,
 }
 
-/// Records selected by the kernel since its maps were made.
+/// Packets selected by the kernel since its maps were made, for all measures.
 #[must_use]
 pub fn selected(status: &Status) -> u64 {
-    status.counters.verdicts.get("selected").copied().unwrap_or_default()
+    status.measures.iter().filter_map(|measure| measure.counters.verdicts.get("selected")).sum()
 }
 
 /// Records lost, and counted as such: by a full ring or a full spool.
 #[must_use]
 pub fn lost(status: &Status) -> u64 {
-    status.counters.ring_lost + status.records.refused
+    status.measures.iter().map(lost_of).sum()
+}
+
+fn lost_of(measure: &MeasureStatus) -> u64 {
+    measure.counters.ring_lost + measure.records.refused
 }
 
 impl Deployment {
@@ -53,26 +57,42 @@ impl Deployment {
             stop()?;
             std::thread::sleep(SETTLE_STEP);
             let now = self.status()?;
-            let drained = now.records.drained == last.records.drained;
-            let at_rest = now.counters == last.counters && drained && now.records.spooled == now.records.drained;
-            if at_rest && now.spool.messages == 0 {
+            let moves = |(now, last): (&MeasureStatus, &MeasureStatus)| {
+                now.counters != last.counters
+                    || now.records.drained != last.records.drained
+                    || now.records.spooled != now.records.drained
+            };
+            let moved = now.counters != last.counters || now.measures.iter().zip(&last.measures).any(moves);
+            if !moved && now.measures.iter().all(|measure| measure.spool.messages == 0) {
                 return Ok(now);
             }
             if Instant::now() >= until {
-                let (messages, error) = (now.spool.messages, now.delivery.last_error.unwrap_or_default());
+                let messages: u64 = now.measures.iter().map(|measure| measure.spool.messages).sum();
+                let error: Vec<_> =
+                    now.measures.iter().filter_map(|measure| measure.delivery.last_error.as_deref()).collect();
+                let error = error.join(", ");
                 bail!("{messages} messages are still in the spool {SETTLE_MAX:?} after traffic stopped; {error}");
             }
             last = now;
         }
     }
 
-    /// The books after `status`; `host` and `interface` are the tap's.
+    /// The first measure's books after `status`; `host` and `interface` are the tap's.
     ///
     /// # Errors
     /// Where interface or store cannot be read.
     pub fn books(&self, status: Status, host: &Host, interface: &str) -> Result<Books> {
+        let plan = self.measures().first().context("a measure")?;
+        self.books_of(plan, status, host, interface)
+    }
+
+    /// As [`Deployment::books`], for any measure.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn books_of(&self, plan: &MeasurePlan, status: Status, host: &Host, interface: &str) -> Result<Books> {
         let interface_packets = self.interface_packets(host, interface)?;
-        Ok(Books { status, interface_packets, records: self.records()?, sets: self.plan().sets.clone() })
+        Ok(Books { status, interface_packets, records: self.records_of(plan)?, plan: plan.clone() })
     }
 }
 
@@ -81,15 +101,26 @@ impl Books {
     #[must_use]
     pub fn equations(&self) -> Vec<(bool, &'static str)> {
         let counters = &self.status.counters;
-        let judged: u64 = counters.verdicts.values().sum();
+        let measure = self.measure();
+        let verdicts: u64 = counters.verdicts.values().chain(measure.counters.verdicts.values()).sum();
+        let selected = measure.counters.verdicts.get("selected").copied().unwrap_or_default();
         let stored = self.records.len() as u64;
         vec![
             (counters.observed_packets == self.interface_packets, "observed = received by the interface"),
-            (counters.observed_packets == judged, "observed = sum of all verdicts"),
-            (selected(&self.status) == stored + lost(&self.status), "selected = stored + lost and counted"),
-            (self.status.records.invalid == 0, "every ring entry is a record"),
+            (
+                counters.observed_packets == verdicts + measure.counters.idle_packets,
+                "observed = sum of all verdicts + packets while the measure had no lease and another did",
+            ),
+            (selected == stored + lost_of(&measure), "selected = stored + lost and counted"),
+            (self.status.invalid_entries + measure.records.invalid == 0, "every ring entry is a record"),
             (self.unexplained().is_empty(), "every record's rules are those of its generation"),
         ]
+    }
+
+    /// What the agent said of the measure.
+    #[must_use]
+    pub fn measure(&self) -> MeasureStatus {
+        self.status.measure(&self.plan.id).cloned().unwrap_or_default()
     }
 
     /// Whether all of them hold.
@@ -117,7 +148,7 @@ impl Books {
 
     fn explained(&self, record: &Value) -> Option<bool> {
         let generation = usize::try_from(number(record, "generation")).ok()?;
-        let rules = self.sets.get(generation.checked_sub(1)?)?;
+        let rules = self.plan.sets.get(generation.checked_sub(1)?)?;
         let fired = record.get("rules")?.as_array()?;
         let every =
             fired.iter().all(|id| rules.iter().any(|rule| rule.get("id") == Some(id) && asks_for(rule, record)));

@@ -7,8 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::running::PORT;
-use super::{ACT, Deployment, MEASURE, SERVER_NAME, STANDARD, window, write};
+use super::{ACT, Deployment, MeasurePlan, SERVER_NAME, STANDARD, window, write};
 use crate::lab::RECEIVING;
 
 /// Whose signatures the deployment's hosts trust: role and name.
@@ -40,12 +39,16 @@ impl Deployment {
     pub(super) fn documents(&self) -> Result<()> {
         self.trust_roots()?;
         write(&self.file("country.csv"), COUNTRY_TABLE)?;
-        write(&self.file("order.toml"), &self.order_text()?)?;
-        self.sign_order("order.toml", "order.note")?;
-        for (index, rules) in self.plan().sets.iter().enumerate() {
-            let version = index + 1;
-            write(&self.file(&format!("selectors-{version}.json")), &set_text(version, rules)?)?;
-            self.activate(version)?;
+        for measure in self.measures() {
+            let [text, note] = ["order.toml", "order.note"].map(|name| measure.file(name));
+            write(&self.file(&text), &self.order_text(measure)?)?;
+            self.sign_order(&text, &note)?;
+            for (index, rules) in measure.sets.iter().enumerate() {
+                let version = index + 1;
+                let name = measure.file(&format!("selectors-{version}.json"));
+                write(&self.file(&name), &set_text(measure, version, rules)?)?;
+                self.activate_for(measure, version)?;
+            }
         }
         Ok(())
     }
@@ -59,16 +62,17 @@ impl Deployment {
         write(&self.file("roots.toml"), &text)
     }
 
-    /// The order's text. The laboratory's measure is one under Art. 32: foreign traffic into the country.
-    fn order_text(&self) -> Result<String> {
+    /// The order's text. The laboratory's first measure is one under Art. 32: foreign traffic into the country.
+    fn order_text(&self, measure: &MeasurePlan) -> Result<String> {
         let [not_before, not_after] = window();
+        let not_after = measure.not_after.unwrap_or(not_after);
         let plan = self.plan();
         let table = hex::encode(Sha256::digest(self.read("country.csv")?));
         let sealing_key = self.read("keys/facility.seal.pub")?;
         Ok(format!(
             r#"[measure]
-id = "{MEASURE}"
-basis = "foreign-to-domestic"
+id = "{id}"
+basis = "{basis}"
 acts = ["{ACT}"]
 not_before = "{not_before}"
 not_after = "{not_after}"
@@ -104,13 +108,16 @@ domestic_conditions = false
 key_epoch_days = 30
 
 [receiving_facility]
-endpoint = "{RECEIVING}:{PORT}"
+endpoint = "{RECEIVING}:{port}"
 names = ["{SERVER_NAME}"]
 sealing_key = "{sealing_key}"
 "#,
+            id = measure.id,
+            basis = measure.basis,
+            port = measure.port,
             capacity = plan.capacity_bits_per_second,
-            share = plan.share_ppm,
-            sampling = plan.sampling_ppm,
+            share = measure.share_ppm,
+            sampling = measure.sampling_ppm,
             host_key = self.host_key()?,
             interface = plan.interface,
             sealing_key = sealing_key.trim(),
@@ -127,14 +134,19 @@ sealing_key = "{sealing_key}"
         Ok(())
     }
 
-    /// Activates the selector set of `version` by author and approver; the activation's number is the version.
+    /// Activates the first measure's selector set of `version` by author and approver; the activation's number is the version.
     ///
     /// # Errors
     /// What `gwtap selectors activate` refuses.
     pub fn activate(&self, version: usize) -> Result<()> {
+        self.measures().first().map_or(Ok(()), |measure| self.activate_for(measure, version))
+    }
+
+    fn activate_for(&self, measure: &MeasurePlan, version: usize) -> Result<()> {
         let [set, activation] = [format!("selectors-{version}.json"), format!("activation-{version}.note")];
-        let (number, end) = (version.to_string(), rule_end().to_string());
-        let place = ["--order", "order.note", "--out", &activation];
+        let [set, activation, order] = [&set, &activation, "order.note"].map(|name| measure.file(name));
+        let (number, end) = (version.to_string(), measure.not_after.unwrap_or_else(rule_end).to_string());
+        let place = ["--order", &order, "--out", &activation];
         let say = ["--number", &number, "--valid-until", &end];
         let keys = ["--key", "keys/author.key", "--key", "keys/approver.key"];
         let words = ["selectors", "activate", set.as_str()];
@@ -149,7 +161,7 @@ sealing_key = "{sealing_key}"
 }
 
 /// A selector set's text.
-fn set_text(version: usize, rules: &[Value]) -> Result<String> {
-    let set = serde_json::json!({"measure": MEASURE, "version": version, "standard": STANDARD, "rules": rules});
+fn set_text(measure: &MeasurePlan, version: usize, rules: &[Value]) -> Result<String> {
+    let set = serde_json::json!({"measure": measure.id, "version": version, "standard": STANDARD, "rules": rules});
     serde_json::to_string_pretty(&set).context("a selector set")
 }

@@ -5,6 +5,7 @@
 mod books;
 mod certificates;
 mod documents;
+mod measure;
 mod running;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::gwtap;
 
 pub use books::{Books, lost, selected};
 pub use certificates::Authority;
+pub use measure::{MeasurePlan, rule, rule_on};
 pub use running::{KernelCounters, METRICS_PORT};
 
 /// The measure of every laboratory order.
@@ -46,6 +48,10 @@ pub struct Plan {
     pub inline: bool,
     /// The agent's interface.
     pub interface: &'static str,
+    /// Measures beside the first, each with a receiving side of its own.
+    pub beside: Vec<MeasurePlan>,
+    /// Japan's times of day at which the flow hash takes a new seed; the default's if there are none.
+    pub new_seed_at: Vec<String>,
 }
 
 impl Default for Plan {
@@ -58,21 +64,10 @@ impl Default for Plan {
             sets: Vec::new(),
             inline: false,
             interface: crate::lab::MIRROR_PORT,
+            beside: Vec::new(),
+            new_seed_at: Vec::new(),
         }
     }
-}
-
-/// A rule for foreign traffic from `source` (a prefix) to the UDP or TCP port `port`; `protocol` is `tcp` or `udp`.
-#[must_use]
-pub fn rule(id: &str, source: &str, field: &str, port: u16, protocol: &str) -> Value {
-    serde_json::json!({
-        "id": id, "act": ACT, "reason": "laboratory", "valid_until": documents::rule_end().to_string(),
-        "conditions": [
-            {"item": "facility-address", "field": "source-address", "any": [source]},
-            {"item": "aid", "field": field, "any": [port.to_string()]},
-            {"item": "aid", "field": "protocol", "any": [protocol]},
-        ],
-    })
 }
 
 /// The files of a deployment.
@@ -80,6 +75,7 @@ pub fn rule(id: &str, source: &str, field: &str, port: u16, protocol: &str) -> V
 pub struct Deployment {
     directory: tempfile::TempDir,
     plan: Plan,
+    measures: Vec<MeasurePlan>,
 }
 
 impl Deployment {
@@ -90,7 +86,8 @@ impl Deployment {
     pub fn new(plan: Plan) -> Result<Self> {
         let directory =
             tempfile::Builder::new().prefix("gwtap-").tempdir().context("a directory for the deployment")?;
-        let deployment = Self { directory, plan };
+        let measures = std::iter::once(MeasurePlan::first(&plan)).chain(plan.beside.iter().cloned()).collect();
+        let deployment = Self { directory, plan, measures };
         deployment.keys()?;
         deployment.certificates()?;
         deployment.documents()?;
@@ -108,6 +105,12 @@ impl Deployment {
     #[must_use]
     pub const fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The measures, by slot.
+    #[must_use]
+    pub fn measures(&self) -> &[MeasurePlan] {
+        &self.measures
     }
 
     /// A file of the deployment.
@@ -131,24 +134,26 @@ impl Deployment {
         self.gwtap(["keygen", "host", "--name", "facility", "--out", "keys"])?;
         self.gwtap(["keygen", "spool", "--name", "spool", "--out", "keys"])?;
         let window = window();
-        self.gwtap([
-            "keygen",
-            "pseudonym",
-            "--measure",
-            MEASURE,
-            "--epoch",
-            "1",
-            "--not-before",
-            &window[0].to_string(),
-            "--not-after",
-            &window[1].to_string(),
-            "--seal-to",
-            &format!("keys/{HOST_NAME}.seal.pub"),
-            "--seal-to",
-            "keys/facility.seal.pub",
-            "--out",
-            "keys/pseudonym.toml",
-        ])?;
+        for measure in &self.measures {
+            self.gwtap([
+                "keygen",
+                "pseudonym",
+                "--measure",
+                &measure.id,
+                "--epoch",
+                "1",
+                "--not-before",
+                &window[0].to_string(),
+                "--not-after",
+                &window[1].to_string(),
+                "--seal-to",
+                &format!("keys/{HOST_NAME}.seal.pub"),
+                "--seal-to",
+                "keys/facility.seal.pub",
+                "--out",
+                &format!("keys/{}", measure.file("pseudonym.toml")),
+            ])?;
+        }
         Ok(())
     }
 

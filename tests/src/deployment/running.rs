@@ -11,7 +11,7 @@ use tap_userspace::control::{Request, Response, client};
 use tap_userspace::load::{Attach, Tap, TapConfig, cap_policy};
 
 use super::documents::COUNTRY_TABLE_DATE;
-use super::{Deployment, HOST_NAME, SERVER_NAME, write};
+use super::{Deployment, HOST_NAME, MeasurePlan, SERVER_NAME, write};
 use crate::gwtap;
 use crate::lab::{Host, Process, RECEIVING};
 
@@ -39,12 +39,19 @@ pub struct KernelCounters {
 impl Deployment {
     pub(super) fn configurations(&self) -> Result<()> {
         write(&self.file("gwtap.toml"), &self.agent_configuration())?;
-        write(&self.file("receive.toml"), &self.receive_configuration()?)
+        self.measures().iter().try_for_each(|measure| {
+            write(&self.file(&measure.file("receive.toml")), &self.receive_configuration(measure)?)
+        })
     }
 
     fn agent_configuration(&self) -> String {
         let plan = self.plan();
         let mode = if plan.inline { "inline" } else { "mirror" };
+        let measures: String = self.measures().iter().map(measure_configuration).collect();
+        let sampling = match plan.new_seed_at.as_slice() {
+            [] => String::new(),
+            times => format!("[sampling]\nnew_seed_at = {times:?}\n\n"),
+        };
         format!(
             r#"[host]
 name = "{HOST_NAME}"
@@ -54,14 +61,7 @@ sealing_key_file = "keys/{HOST_NAME}.seal.key"
 [trust]
 roots_file = "roots.toml"
 
-[order]
-file = "order.note"
-
-[selectors]
-set_file = "selectors-1.json"
-activation_file = "activation-1.note"
-
-[mirror]
+{measures}{sampling}[mirror]
 interface = "{interface}"
 mode = "{mode}"
 
@@ -74,20 +74,6 @@ file = "country.csv"
 format = "csv"
 date = "{COUNTRY_TABLE_DATE}"
 documentation_prefixes = true
-
-[pseudonyms]
-key_file = "keys/pseudonym.toml"
-
-[spool]
-directory = "spool"
-key_file = "keys/spool.key"
-
-[export]
-endpoint = "{RECEIVING}:{PORT}"
-server_name = "{SERVER_NAME}"
-ca_file = "tls/ca.pem"
-certificate_file = "tls/{HOST_NAME}.pem"
-key_file = "tls/{HOST_NAME}.key"
 
 [control]
 socket = "control.sock"
@@ -102,11 +88,11 @@ directory = "state"
         )
     }
 
-    fn receive_configuration(&self) -> Result<String> {
+    fn receive_configuration(&self, measure: &MeasurePlan) -> Result<String> {
         let (host_key, certificate) = (self.host_key()?, self.certificate_sha256(HOST_NAME)?);
         Ok(format!(
             r#"[listen]
-address = "{RECEIVING}:{PORT}"
+address = "{RECEIVING}:{port}"
 
 [tls]
 ca_file = "tls/ca.pem"
@@ -114,12 +100,14 @@ certificate_file = "tls/{SERVER_NAME}.pem"
 key_file = "tls/{SERVER_NAME}.key"
 
 [store]
-directory = "store"
+directory = "{store}"
 
 [[host]]
 id = "{host_key}"
 certificate_sha256 = "{certificate}"
-"#
+"#,
+            port = measure.port,
+            store = measure.file("store"),
         ))
     }
 
@@ -131,19 +119,30 @@ certificate_sha256 = "{certificate}"
         let mut command = host.command(gwtap::binary()?);
         command.args(["run", "--config"]).arg(self.file("gwtap.toml"));
         let mut process = Process::start("gwtap run", command, &self.file("agent.log"))?;
-        process.wait_until("live lease", START_MAX, || self.status().is_ok_and(|status| status.lease.live))?;
+        process.wait_until("live lease", START_MAX, || {
+            self.status().is_ok_and(|status| status.measures.iter().all(|measure| measure.lease.live))
+        })?;
         Ok(process)
     }
 
-    /// Starts `gwtap receive` on `host` and waits until it listens.
+    /// Starts the first measure's `gwtap receive` on `host` and waits until it listens.
     ///
     /// # Errors
     /// Where it refuses; its own message is part of the error.
     pub fn start_receiver(&self, host: &Host) -> Result<Process> {
+        let first = self.measures().first().context("a measure")?;
+        self.start_receiver_of(first, host)
+    }
+
+    /// As [`Deployment::start_receiver`], for any measure.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_receiver_of(&self, measure: &MeasurePlan, host: &Host) -> Result<Process> {
         let mut command = host.command(gwtap::binary()?);
-        command.args(["receive", "--config"]).arg(self.file("receive.toml"));
-        let mut process = Process::start("gwtap receive", command, &self.file("receive.log"))?;
-        let log = self.file("receive.log");
+        command.args(["receive", "--config"]).arg(self.file(&measure.file("receive.toml")));
+        let log = self.file(&measure.file("receive.log"));
+        let mut process = Process::start("gwtap receive", command, &log)?;
         process.wait_until("listening socket", START_MAX, || {
             std::fs::read_to_string(&log).is_ok_and(|said| said.contains("listening on"))
         })?;
@@ -163,13 +162,26 @@ certificate_sha256 = "{certificate}"
         }
     }
 
-    /// Loads the activated set of `version` into the running agent.
+    /// Loads the first measure's activated set of `version` into the running agent.
     ///
     /// # Errors
     /// What `gwtap selectors load` refuses.
     pub fn load(&self, version: usize) -> Result<String> {
+        let first = self.measures().first().context("a measure")?;
+        self.load_of(first, version)
+    }
+
+    /// As [`Deployment::load`], for any measure.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_of(&self, measure: &MeasurePlan, version: usize) -> Result<String> {
         let [set, activation] = [format!("selectors-{version}.json"), format!("activation-{version}.note")];
-        self.gwtap(["selectors", "load", "--socket", "control.sock", "--set", &set, "--activation", &activation])
+        let [set, activation] = [set, activation].map(|name| measure.file(&name));
+        let words = ["selectors", "load", "--socket", "control.sock", "--set", &set, "--activation", &activation];
+        let named = ["--measure", &measure.id];
+        let several = if self.measures().len() > 1 { &named[..] } else { &[] };
+        self.gwtap(words.iter().chain(several).copied())
     }
 
     /// The agent's metrics page.
@@ -192,12 +204,21 @@ certificate_sha256 = "{certificate}"
         Ok(body.to_owned())
     }
 
-    /// Every stored record.
+    /// Every stored record of the first measure.
     ///
     /// # Errors
     /// What `gwtap records` cannot read.
     pub fn records(&self) -> Result<Vec<Value>> {
-        let text = self.gwtap(["records", "--store", "store", "--json"])?;
+        let first = self.measures().first().context("a measure")?;
+        self.records_of(first)
+    }
+
+    /// Every record in a measure's store.
+    ///
+    /// # Errors
+    /// As [`Deployment::records`].
+    pub fn records_of(&self, measure: &MeasurePlan) -> Result<Vec<Value>> {
+        let text = self.gwtap(["records", "--store", &measure.file("store"), "--json"])?;
         text.lines()
             .filter(|line| !line.trim().is_empty())
             .map(|line| serde_json::from_str(line).context("gwtap records --json"))
@@ -239,4 +260,34 @@ certificate_sha256 = "{certificate}"
         let read = host.enter(|| tap_userspace::metrics::interface::read(interface))?;
         Ok(read.with_context(|| format!("interface {interface}"))?.receive_packets)
     }
+}
+
+/// The table of one measure, as the agent reads it.
+fn measure_configuration(measure: &MeasurePlan) -> String {
+    format!(
+        r#"[[measure]]
+order_file = "{order}"
+set_file = "{set}"
+activation_file = "{activation}"
+pseudonym_key_file = "keys/{pseudonym}"
+
+[measure.spool]
+directory = "{spool}"
+key_file = "keys/spool.key"
+
+[measure.export]
+endpoint = "{RECEIVING}:{port}"
+server_name = "{SERVER_NAME}"
+ca_file = "tls/ca.pem"
+certificate_file = "tls/{HOST_NAME}.pem"
+key_file = "tls/{HOST_NAME}.key"
+
+"#,
+        order = measure.file("order.note"),
+        set = measure.file("selectors-1.json"),
+        activation = measure.file("activation-1.note"),
+        pseudonym = measure.file("pseudonym.toml"),
+        spool = measure.file("spool"),
+        port = measure.port,
+    )
 }

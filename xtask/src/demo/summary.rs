@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use tap_tests::deployment::{Books, lost, selected};
-use tap_userspace::control::status::Status;
+use tap_userspace::control::status::{MeasureStatus, Status};
 
 use super::traffic::Sent;
 
@@ -16,11 +16,16 @@ pub(super) struct Summary {
 
 impl Summary {
     pub(super) fn json(&self) -> Value {
-        let Status { counters, share, delivery, .. } = &self.books.status;
+        let Status { counters, share, .. } = &self.books.status;
+        let measure = self.books.measure();
+        let delivery = &measure.delivery;
         json!({
             "observed_packets": counters.observed_packets,
             "interface_packets": self.books.interface_packets,
-            "verdicts": counters.verdicts,
+            "verdicts": self.verdicts(),
+            "idle_packets": measure.counters.idle_packets,
+            "sampling_ratio": measure.sampling.ratio,
+            "sampling_changes": measure.sampling.changes,
             "admitted_bytes": counters.admitted_bytes,
             "capacity_bits_per_second": share.capacity_bits_per_second,
             "share_limit": share.limit,
@@ -33,13 +38,20 @@ impl Summary {
             "records_by_generation": self.books.generations().into_iter().map(|(generation, records)| (generation.to_string(), records)).collect::<BTreeMap<_, _>>(),
             "sent": self.sent,
             "program_sha256": self.books.status.program_digest,
-            "order_sha256": self.books.status.order.sha256,
+            "order_sha256": measure.order.sha256,
             "conservation": self.books.balance(),
         })
     }
 
+    /// The facility's verdicts and the measure's: with its idle packets they are the packets observed.
+    fn verdicts(&self) -> BTreeMap<String, u64> {
+        let own = self.books.measure().counters.verdicts;
+        self.books.status.counters.verdicts.clone().into_iter().chain(own).collect()
+    }
+
     pub(super) fn text(&self) -> String {
-        let Status { counters, share, delivery, order, .. } = &self.books.status;
+        let Status { counters, share, .. } = &self.books.status;
+        let MeasureStatus { order, delivery, sampling, .. } = self.books.measure();
         let mut out = String::new();
         let mut line = |name: &str, text: String| writeln!(out, "{name:<14}{text}").unwrap_or_default();
         line("Measure", format!("{} ({}), until {}", order.measure, order.basis, order.not_after));
@@ -53,6 +65,15 @@ impl Summary {
         );
         line("", format!("most admitted in any second or longer: {:.2} %", share.used_max * 100.0));
         line(
+            "Sample",
+            format!(
+                "{:.1} % of the flows at the end, {:.1} % allowed, {} changes",
+                sampling.ratio * 100.0,
+                sampling.limit * 100.0,
+                sampling.changes
+            ),
+        );
+        line(
             "Sent",
             format!(
                 "{} TCP exchanges, {} UDP datagrams, {} frames of a capture",
@@ -60,7 +81,7 @@ impl Summary {
             ),
         );
         line("Observed", format!("{} packets; each has exactly one verdict:", counters.observed_packets));
-        for (verdict, packets) in counters.verdicts.iter().filter(|(_, packets)| **packets > 0) {
+        for (verdict, packets) in self.verdicts().into_iter().filter(|(_, packets)| *packets > 0) {
             line("", format!("{packets:>9}  {verdict}"));
         }
         line(

@@ -1,0 +1,106 @@
+//! `[[measure]]`: what belongs to one measure. Everything else in the file is the host's.
+
+use crate::ipfix::template::RecordTemplate;
+use crate::limits;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// `[[measure]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measure {
+    /// The signed order.
+    pub order_file: PathBuf,
+    /// The selector set.
+    pub set_file: PathBuf,
+    /// Its activation, signed by two persons.
+    pub activation_file: PathBuf,
+    /// The current epoch's pseudonym keys, sealed to this host.
+    pub pseudonym_key_file: PathBuf,
+    /// Records that are not acknowledged yet.
+    pub spool: SpoolSection,
+    /// The receiving facility.
+    pub export: Export,
+}
+
+/// `[measure.spool]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpoolSection {
+    /// Directory of the spool, for the agent and this measure alone.
+    pub directory: PathBuf,
+    /// The spool's key: a credential file, not on the spool's disk.
+    pub key_file: PathBuf,
+    /// Bytes the spool may take on disk; a full spool refuses the newest message and says so.
+    #[serde(default = "default_spool_bytes")]
+    pub bytes_max: u64,
+}
+
+/// `[measure.export]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// `host:port` of the receiving facility.
+    pub endpoint: String,
+    /// Name its certificate must carry.
+    pub server_name: String,
+    /// Certificates (PEM) that may have signed it.
+    pub ca_file: PathBuf,
+    /// This host's certificate (PEM).
+    pub certificate_file: PathBuf,
+    /// Its key (PEM).
+    pub key_file: PathBuf,
+    /// Which template the records follow.
+    #[serde(default)]
+    pub template: RecordTemplate,
+    /// Whether the peer acknowledges durable storage.
+    #[serde(default)]
+    pub acknowledgement: Acknowledgement,
+}
+
+/// What trims the spool.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Acknowledgement {
+    /// The peer's acknowledgement of durable storage; a peer that offers none is refused.
+    #[default]
+    Required,
+    /// A plain IPFIX collector: a message counts as delivered once it is written to the connection.
+    None,
+}
+
+impl Measure {
+    /// Every path of the table, by its key.
+    pub(super) fn paths(&self) -> [(&'static str, &Path); 9] {
+        [
+            ("order_file", &self.order_file),
+            ("set_file", &self.set_file),
+            ("activation_file", &self.activation_file),
+            ("pseudonym_key_file", &self.pseudonym_key_file),
+            ("spool.directory", &self.spool.directory),
+            ("spool.key_file", &self.spool.key_file),
+            ("export.ca_file", &self.export.ca_file),
+            ("export.certificate_file", &self.export.certificate_file),
+            ("export.key_file", &self.export.key_file),
+        ]
+    }
+
+    /// The same, to be resolved.
+    pub(super) fn paths_mut(&mut self) -> [&mut PathBuf; 9] {
+        [
+            &mut self.order_file,
+            &mut self.set_file,
+            &mut self.activation_file,
+            &mut self.pseudonym_key_file,
+            &mut self.spool.directory,
+            &mut self.spool.key_file,
+            &mut self.export.ca_file,
+            &mut self.export.certificate_file,
+            &mut self.export.key_file,
+        ]
+    }
+}
+
+fn default_spool_bytes() -> u64 {
+    limits::SPOOL_BYTES_DEFAULT
+}

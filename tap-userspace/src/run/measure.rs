@@ -1,0 +1,146 @@
+//! One measure of the running agent: its order, its lease, what it looks for, and the way of its records.
+//!
+//! Nothing in here is shared with another measure but the tap it stands on: a spool, keys, a session and counts of its
+//! own.
+
+use super::admit::Admitted;
+use super::error::RunError;
+use super::lease::Window;
+use super::sampling::Sample;
+use super::sealed::Texts;
+use crate::config;
+use crate::control::status::SelectorStatus;
+use crate::limits::SPOOL_SEGMENT_BYTES;
+use crate::load::{LoadError, MeasureParameters, cap_policy};
+use crate::metrics::share::SlidingShare;
+use crate::path::export::ExportStatus;
+use crate::path::pseudonymise::{PseudonymMode, Pseudonymiser};
+use crate::path::spool::{Spool, SpoolKey, SpoolLimits};
+use crate::selectors::CheckedSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use tap_common::abi::policy::{CapPolicy, Lease};
+use tap_common::path::sample;
+
+/// A measure, and everything that is its own.
+pub(super) struct Measure {
+    /// Its slot in the kernel: its place in the configuration.
+    pub(super) slot: u8,
+    pub(super) config: config::Measure,
+    pub(super) admitted: Admitted,
+    /// Where its active set is kept, sealed.
+    pub(super) directory: PathBuf,
+    pub(super) lease: Mutex<LeaseView>,
+    pub(super) active: Mutex<Active>,
+    pub(super) sample: Mutex<Sample>,
+    pub(super) share: Mutex<SlidingShare>,
+    pub(super) pseudonymiser: Mutex<Pseudonymiser>,
+    pub(super) spool: Spool,
+    pub(super) export: Arc<ExportStatus>,
+    pub(super) records: RecordCounts,
+}
+
+/// The set that decides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Active {
+    pub(super) window: Option<Window>,
+    pub(super) set: Option<Arc<CheckedSet>>,
+    pub(super) status: SelectorStatus,
+    pub(super) texts: Option<Texts>,
+}
+
+/// The lease as it was last written.
+#[derive(Debug, Default)]
+pub(super) struct LeaseView {
+    pub(super) lease: Lease,
+    pub(super) refused: Option<String>,
+    pub(super) refused_total: u64,
+}
+
+/// Records on their way, since the start.
+#[derive(Debug, Default)]
+pub(super) struct RecordCounts {
+    pub(super) drained: AtomicU64,
+    pub(super) spooled: AtomicU64,
+    pub(super) refused: AtomicU64,
+    /// Records that cannot leave.
+    pub(super) invalid: AtomicU64,
+}
+
+impl Measure {
+    /// Opens the measure's spool and makes its pseudonymiser; touches nothing of the kernel.
+    ///
+    /// # Errors
+    /// The spool or its key.
+    pub(super) fn open(
+        slot: u8,
+        config: config::Measure,
+        admitted: Admitted,
+        state_directory: &Path,
+        boot_to_unix_ns: i64,
+    ) -> Result<Self, RunError> {
+        let id = &admitted.order.measure.id;
+        let what = |error: String| format!("measure {id}: {error}");
+        let key = SpoolKey::read(&config.spool.key_file).map_err(|error| RunError::Refused(what(error.to_string())))?;
+        let limits = SpoolLimits { bytes_max: config.spool.bytes_max, segment_bytes: SPOOL_SEGMENT_BYTES };
+        let spool = Spool::open(&config.spool.directory, &key, limits)
+            .map_err(|error| RunError::Failed(what(format!("spool: {error}"))))?;
+        let mode = if admitted.order.addresses.prefix_preserving {
+            PseudonymMode::PrefixPreserving
+        } else {
+            PseudonymMode::Deterministic
+        };
+        let pseudonymiser = Pseudonymiser::new(std::slice::from_ref(&admitted.pseudonym_key), mode, boot_to_unix_ns);
+        Ok(Self {
+            slot,
+            directory: directory(state_directory, id),
+            lease: Mutex::default(),
+            active: Mutex::default(),
+            sample: Mutex::new(Sample::new(sample::threshold(sampling_ppm(&admitted)))),
+            share: Mutex::default(),
+            pseudonymiser: Mutex::new(pseudonymiser),
+            spool,
+            export: Arc::default(),
+            records: RecordCounts::default(),
+            config,
+            admitted,
+        })
+    }
+
+    /// The order's name for it.
+    pub(super) fn id(&self) -> &str {
+        &self.admitted.order.measure.id
+    }
+
+    /// What the program needs to know of the order.
+    pub(super) fn parameters(&self, sampling_seed: u64) -> MeasureParameters {
+        let order = &self.admitted.order;
+        MeasureParameters {
+            directions: order.measure.basis.directions(),
+            conditions_min: order.conditions_min(),
+            sampling_ppm: sampling_ppm(&self.admitted),
+            sampling_seed,
+        }
+    }
+
+    /// Its own bucket.
+    ///
+    /// # Errors
+    /// The order's figures give no bucket.
+    pub(super) fn cap_policy(&self) -> Result<CapPolicy, LoadError> {
+        cap_policy(self.admitted.order.facility.capacity_bits_per_second, self.admitted.share_ppm)
+    }
+}
+
+/// Part of the flows that the order allows to look at, its approval's condition included.
+fn sampling_ppm(admitted: &Admitted) -> u32 {
+    let order = &admitted.order;
+    let at_most = order.approval.as_ref().and_then(|approval| approval.conditions.sampling_at_most);
+    order.facility.sampling_ppm.min(at_most.unwrap_or(u32::MAX))
+}
+
+/// Where a measure's active set is kept. An id has letters, digits, '.', '_' and '-' only.
+pub(super) fn directory(state_directory: &Path, measure_id: &str) -> PathBuf {
+    state_directory.join(format!("measure-{measure_id}"))
+}
