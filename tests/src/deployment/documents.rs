@@ -162,6 +162,12 @@ sealing_key = "{sealing_key}"
 
 /// A selector set's text.
 fn set_text(measure: &MeasurePlan, version: usize, rules: &[Value]) -> Result<String> {
+    let mut rules = rules.to_vec();
+    if let Some(end) = measure.not_after {
+        for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
+            rule.insert("valid_until".into(), end.to_string().into());
+        }
+    }
     let set = serde_json::json!({"measure": measure.id, "version": version, "standard": STANDARD, "rules": rules});
     serde_json::to_string_pretty(&set).context("a selector set")
 }
