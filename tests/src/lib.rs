@@ -11,4 +11,5 @@ pub mod need;
 pub mod oracle;
 pub mod packet;
 pub mod random;
+pub mod vm;
 pub mod world;

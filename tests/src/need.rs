@@ -22,6 +22,9 @@ pub const COMPLETE: &str = "GWTAP_COMPLETE";
 /// Set to `1`: the counts that a release must show instead of the short ones.
 pub const LONG: &str = "GWTAP_LONG";
 
+/// How the reason of a check begins that belongs to virtual machines.
+pub const VM_RING: &str = "it runs in virtual machines: cargo xtask test --vm";
+
 /// Whether the caller is root with what namespaces and BPF take. If not, the running check is noted as not run.
 #[must_use]
 pub fn root() -> bool {
@@ -29,6 +32,18 @@ pub fn root() -> bool {
         return true;
     }
     absent("it needs root (network namespaces, BPF)");
+    false
+}
+
+/// Whether the caller runs inside a virtual machine of `cargo xtask test --vm`. If not, the running check is noted as one of
+/// that ring; that is no failure anywhere, since the ring is a run of its own.
+#[must_use]
+pub fn virtual_machine(what: &str) -> bool {
+    if std::env::var_os(tap_vm_init::plan::INSIDE).is_some_and(|value| value == "1") {
+        return true;
+    }
+    let check = std::thread::current().name().unwrap_or("main").to_owned();
+    note(std::env::var_os(NOT_RUN).as_deref().map(Path::new), &check, &format!("{VM_RING} ({what})"));
     false
 }
 

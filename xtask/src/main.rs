@@ -7,6 +7,7 @@ mod command;
 mod demo;
 mod setup;
 mod test;
+mod test_vm;
 
 use std::process::ExitCode;
 

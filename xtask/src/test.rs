@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use tap_tests::need;
+use tap_vm_init::report::Counts;
 
 use crate::command::{cargo, root, run, shown};
+use crate::test_vm;
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -21,16 +23,14 @@ pub(crate) struct Args {
     /// The counts that a release must show; takes long
     #[arg(long)]
     long: bool,
-}
-
-/// What the test programs reported.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
+    #[command(flatten)]
+    machines: test_vm::Args,
 }
 
 pub(crate) fn test(args: &Args) -> Result<ExitCode> {
+    if let Some(names) = &args.machines.vm {
+        return test_vm::test(names, &args.machines);
+    }
     let started = Instant::now();
     // One build of everything, so that programs and tests share their dependencies' features.
     run(cargo().args(["build", "--workspace", "--all-targets"]))?;
@@ -51,7 +51,9 @@ pub(crate) fn test(args: &Args) -> Result<ExitCode> {
     }
     println!("\ntests took {seconds} s; {} checks could not run", absent.len());
     println!("{} passed, {} failed", counts.passed, counts.failed);
-    if args.complete && !absent.is_empty() {
+    // The machines' checks are another run of this verb.
+    let here = absent.iter().filter(|(_, reason)| !reason.starts_with(need::VM_RING)).count();
+    if args.complete && here > 0 {
         bail!("--complete: every check has to run");
     }
     Ok(if success && counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -70,9 +72,8 @@ fn run_tests(args: &Args, not_run: &Path) -> Result<(Counts, bool)> {
     for line in BufReader::new(out).lines() {
         let line = line.context("reading the output of cargo test")?;
         println!("{line}");
-        if let Some((passed, failed)) = result_line(&line) {
-            counts.passed += passed;
-            counts.failed += failed;
+        if let Some(of_program) = Counts::of_result_line(&line) {
+            counts.add(of_program);
         }
     }
     let status = child.wait()?;
@@ -92,16 +93,6 @@ fn gwtap() -> Result<std::path::PathBuf> {
     Ok(file)
 }
 
-/// `test result: ok. 12 passed; 0 failed; …` of the standard test harness.
-fn result_line(line: &str) -> Option<(u64, u64)> {
-    let rest = line.strip_prefix("test result: ")?;
-    let (_, counts) = rest.split_once(". ")?;
-    let mut parts = counts.split("; ");
-    let passed = parts.next()?.strip_suffix(" passed")?.parse().ok()?;
-    let failed = parts.next()?.strip_suffix(" failed")?.parse().ok()?;
-    Some((passed, failed))
-}
-
 fn read_not_run(file: &Path) -> Result<BTreeSet<(String, String)>> {
     if !file.exists() {
         return Ok(BTreeSet::new());
@@ -118,13 +109,6 @@ fn read_not_run(file: &Path) -> Result<BTreeSet<(String, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn result_lines_are_read() {
-        let line = "test result: FAILED. 11 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        assert_eq!(result_line(line), Some((11, 2)));
-        assert_eq!(result_line("test need::tests::a ... ok"), None);
-    }
 
     #[test]
     fn what_could_not_run_is_listed_once() {

@@ -1,0 +1,188 @@
+//! `cargo xtask test --vm`: the integration tests in virtual machines. In: names of kernels. Out: a line for each program and
+//! each machine with its time, a table of what could not run, one plain line of counts. It downloads nothing unless a pinned
+//! kernel is named that is not in the cache.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use tap_tests::vm::qemu::Accelerator;
+use tap_tests::vm::suite::{LIBRARY, Member, SUITE};
+use tap_tests::vm::{self, Kernel, Machine, Outcome, TestProgram, kernel, limits};
+use tap_vm_init::report::Event;
+
+use crate::command::{cargo, root, run, shown};
+
+/// The kernel of this machine, as the argument names it.
+const BOOT: &str = "boot";
+/// How much of a console is shown after a failure; the whole is in the file that is named.
+const CONSOLE_LINES: usize = 60;
+
+/// Arguments of `cargo xtask test` for virtual machines.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Args {
+    /// Runs the tests that speak to the kernel in virtual machines instead: with the kernel in /boot, or with pinned ones of
+    /// tests/kernels.toml
+    #[arg(long, value_name = "KERNEL,…", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = BOOT)]
+    pub(crate) vm: Option<Vec<String>>,
+    /// What executes the machines: tcg (software) or kvm
+    #[arg(long, value_name = "tcg|kvm", default_value_t, requires = "vm")]
+    vm_accel: Accelerator,
+    /// CPUs of the machines, one run for each number
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 2], requires = "vm")]
+    vm_cpus: Vec<u8>,
+}
+
+pub(crate) fn test(names: &[String], args: &Args) -> Result<ExitCode> {
+    let kernels = names.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+    let started = Instant::now();
+    run(cargo().args(["build", "--workspace", "--all-targets"]))?;
+    let programs = programs()?;
+    println!("built in {} s", started.elapsed().as_secs());
+
+    let mut total = Total::default();
+    for kernel in kernels {
+        for &cpus in &args.vm_cpus {
+            let chosen: Vec<TestProgram> = SUITE
+                .iter()
+                .zip(&programs)
+                .filter(|(member, _)| cpus == 1 || member.with_two_cpus)
+                .map(|(_, program)| program.clone())
+                .collect();
+            let directory = target().join(format!("vm/{}-{cpus}", kernel.name));
+            let machine = Machine { cpus, accelerator: args.vm_accel, ..Machine::new(kernel.clone()) };
+            println!("\n== kernel {}, {cpus} CPU{}, {}", kernel.name, if cpus == 1 { "" } else { "s" }, args.vm_accel);
+            let outcome = vm::run(&machine, &chosen, &directory)?;
+            total.show(&outcome, &format!("{}, {cpus} CPU", kernel.name));
+            if !outcome.faults.is_empty() {
+                let lines: Vec<&str> = outcome.console.lines().rev().take(CONSOLE_LINES).collect();
+                lines.into_iter().rev().for_each(|line| println!("  | {line}"));
+                println!("  the whole console: {}", directory.join("console.txt").display());
+            }
+        }
+    }
+    Ok(total.close())
+}
+
+/// What all machines reported.
+#[derive(Default)]
+struct Total {
+    passed: u64,
+    failed: u64,
+    not_run: BTreeSet<(String, String)>,
+    times: Vec<String>,
+    faults: Vec<String>,
+}
+
+impl Total {
+    fn show(&mut self, outcome: &Outcome, machine: &str) {
+        for event in &outcome.events {
+            match event {
+                Event::Start { release, cpus } => println!("  Linux {release}, {cpus} CPUs online"),
+                Event::Program { name, counts, success, milliseconds } => {
+                    self.passed += counts.passed;
+                    self.failed += counts.failed;
+                    let verdict = if *success { "ok" } else { "FAILED" };
+                    let seconds = milliseconds / 1_000;
+                    println!("  {name:<24} {verdict}: {} passed, {} failed, {seconds} s", counts.passed, counts.failed);
+                }
+                Event::NotRun { check, reason } => {
+                    self.not_run.insert((check.clone(), reason.clone()));
+                }
+                // Both are among the faults where something is wrong with them.
+                Event::Broken(_) | Event::End { .. } => {}
+            }
+        }
+        let verdict = if outcome.faults.is_empty() { "ok" } else { "FAILED" };
+        self.times.push(format!("{machine}: {verdict}, {} s, boot included", outcome.took.as_secs()));
+        for fault in &outcome.faults {
+            println!("  fault: {fault}");
+            self.faults.push(format!("{machine}: {fault}"));
+        }
+    }
+
+    fn close(self) -> ExitCode {
+        if !self.not_run.is_empty() {
+            println!("\nnot run in the machines:");
+            let width = self.not_run.iter().map(|(check, _)| check.len()).max().unwrap_or(0);
+            self.not_run.iter().for_each(|(check, reason)| println!("  {check:<width$}  {reason}"));
+        }
+        println!();
+        self.times.iter().for_each(|line| println!("kernel {line}"));
+        self.faults.iter().for_each(|fault| println!("fault: {fault}"));
+        // A machine that died reports no failed test; it is a failure nevertheless.
+        let failed = if self.faults.is_empty() { 0 } else { self.failed.max(1) };
+        println!("{} passed, {failed} failed", self.passed);
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+fn find(name: &str) -> Result<Kernel> {
+    if name == BOOT {
+        return kernel::in_boot();
+    }
+    let pins = kernel::pins()?;
+    let pin = pins.named(name)?;
+    if pin.cached().is_none() {
+        println!("fetching kernel {name} from {}", pin.suite);
+    }
+    pin.fetch()
+}
+
+/// The programs of the suite, in its order, as just built.
+fn programs() -> Result<Vec<TestProgram>> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--no-run", "--quiet", "--message-format=json"]);
+    println!("+ {}", shown(&command));
+    let output = command.stderr(Stdio::inherit()).output().context("cargo test did not start")?;
+    if !output.status.success() {
+        bail!("the tests could not be built");
+    }
+    let built: Vec<(String, PathBuf)> =
+        String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect();
+    let program = |member: &Member| {
+        let target = if member.name == LIBRARY { "tap_tests" } else { member.name };
+        let (_, file) = built.iter().find(|(name, _)| name == target).with_context(|| format!("no test {target}"))?;
+        let filter = member.filter.iter().map(|&word| word.to_owned()).collect();
+        Ok(TestProgram { name: member.name.to_owned(), file: file.clone(), filter })
+    };
+    SUITE.iter().map(program).collect()
+}
+
+/// Name and file of a test program in a line of cargo's messages.
+fn executable(line: &str) -> Option<(String, PathBuf)> {
+    let message: serde_json::Value = serde_json::from_str(line).ok()?;
+    if message.get("profile")?.get("test")?.as_bool() != Some(true) {
+        return None;
+    }
+    let name = message.get("target")?.get("name")?.as_str()?;
+    Some((name.to_owned(), message.get("executable")?.as_str()?.into()))
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Fetches every pinned kernel that the complete tests boot, so that they need no network.
+pub(crate) fn fetch() -> Result<()> {
+    for name in limits::CI_KERNELS {
+        find(name)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_read_from_cargos_messages() {
+        let line = r#"{"reason":"compiler-artifact","target":{"name":"inline"},"profile":{"test":true},"executable":"/t/inline-1"}"#;
+        assert_eq!(executable(line), Some(("inline".to_owned(), "/t/inline-1".into())));
+        assert_eq!(executable(&line.replace("true", "false")), None);
+        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
+    }
+}
