@@ -156,7 +156,7 @@ fn stage(source: &Path) -> Result<PathBuf> {
         copy_folder(&root.join(folder), &stage.join(folder))?;
     }
     // The workspace that tap-common inherits from names its other members; they need not hold anything.
-    for member in ["tap-userspace", "xtask", "tests"] {
+    for member in ["tap-userspace", "xtask", "tests", "tests/init"] {
         copy(&root.join(member).join("Cargo.toml"), &stage.join(member).join("Cargo.toml"))?;
         let library = stage.join(member).join("src/lib.rs");
         std::fs::create_dir_all(stage.join(member).join("src"))?;
