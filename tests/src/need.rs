@@ -39,12 +39,18 @@ pub fn root() -> bool {
 /// that ring; that is no failure anywhere, since the ring is a run of its own.
 #[must_use]
 pub fn virtual_machine(what: &str) -> bool {
-    if std::env::var_os(tap_vm_init::plan::INSIDE).is_some_and(|value| value == "1") {
+    if inside_machine() {
         return true;
     }
     let check = std::thread::current().name().unwrap_or("main").to_owned();
     note(std::env::var_os(NOT_RUN).as_deref().map(Path::new), &check, &format!("{VM_RING} ({what})"));
     false
+}
+
+/// Whether the caller runs inside a virtual machine of `cargo xtask test --vm`, which is most often an emulated one.
+#[must_use]
+pub fn inside_machine() -> bool {
+    std::env::var_os(tap_vm_init::plan::INSIDE).is_some_and(|value| value == "1")
 }
 
 /// Where the program `name` lies, searched in `PATH` and the system's own directories. If nowhere, the running check is

@@ -90,7 +90,7 @@ impl Link {
             tap.swap(&tables(Some(443))?, 1).context("attaching")?;
             ensure!(tap.program_info().map(|info| info.attach) == Some(attach), "what is reported is what was asked for");
             ensure!(self.attached()? == Some(attach), "{attach:?} was asked for, {:?} is", self.attached()?);
-            tap.set_lease(0, lease_from_now()?)?;
+            tap.set_lease(0, lease_from_now()?);
             // The program's own clock is a tick behind.
             std::thread::sleep(Duration::from_millis(20));
             send(&sender)?;

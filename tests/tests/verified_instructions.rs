@@ -83,6 +83,7 @@ fn counts() -> Result<BTreeMap<String, u32>> {
             attach: Attach::Native,
             cap_policy: cap_policy(1_000_000_000, 300_000)?,
             log_reasons: false,
+            transport: None,
         })?;
         let mut counts = BTreeMap::new();
         for (generation, (name, fields, rules)) in (1..).zip(sets) {

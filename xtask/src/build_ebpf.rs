@@ -113,6 +113,9 @@ fn build(source: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
         "-Cdebuginfo=2".to_owned(),
         // 32-bit arithmetic and jumps (Linux 5.1): fewer instructions.
         "-Ctarget-cpu=v3".to_owned(),
+        // Placed by its own lights, LLVM lets the end of a loop fall through into its head, which verifiers up to 6.1
+        // refuse ("back-edge"): there a loop goes back by a jump alone.
+        "-Clink-arg=--llvm-args=-disable-block-placement".to_owned(),
         "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
         format!("--remap-path-prefix={STAGE}=gwtap"),
