@@ -48,7 +48,8 @@ impl Link {
             let moved = std::process::Command::new("ip").args(["link", "set", name, "netns", &host.net_path()]).output()?;
             ensure!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
         }
-        link.host.run("ip", ["link", "set", near, "name", "mirror"])?;
+        // The frames are not for this interface's address, as those of a mirror port are not; a card drops them otherwise.
+        link.host.run("ip", ["link", "set", near, "name", "mirror", "promisc", "on"])?;
         link.up()
     }
 
@@ -86,10 +87,12 @@ impl Link {
                 attach,
                 cap_policy: cap_policy(CAPACITY, 300_000)?,
                 log_reasons: false,
+                transport: None,
             })?;
             tap.swap(&tables(Some(443))?, 1).context("attaching")?;
             ensure!(tap.program_info().map(|info| info.attach) == Some(attach), "what is reported is what was asked for");
             ensure!(self.attached()? == Some(attach), "{attach:?} was asked for, {:?} is", self.attached()?);
+            tap.set_sampling(0, tap_common::path::sample::threshold(1_000_000));
             tap.set_lease(0, lease_from_now()?);
             // The program's own clock is a tick behind.
             std::thread::sleep(Duration::from_millis(20));

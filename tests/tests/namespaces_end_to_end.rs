@@ -18,7 +18,7 @@ const CANARY: &[u8] = b"canary-5b2f-of-the-payload";
 /// How long either program may take to end.
 const END_MAX: Duration = Duration::from_secs(15);
 /// How long traffic may take to reach the counts that a test waits for.
-const TRAFFIC_MAX: Duration = Duration::from_secs(20);
+const TRAFFIC_MAX: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_the_kernel_selects_lies_in_the_store_and_nothing_else_is_anywhere() {
@@ -41,9 +41,11 @@ fn end_to_end() -> Result<()> {
     let mut agent = deployment.start_agent(&lab.mirror)?;
     lab.start_mirror()?;
 
+    // What a machine of software can carry; what is selected is the same.
+    let rate = if need::inside_machine() { 30_000 } else { 300_000 };
     let udp = |from: &str, to: &str, port: u16| -> Result<UdpLoad> {
         let to = SocketAddr::new(to.parse()?, port);
-        UdpLoad::start((&lab.foreign, from.parse()?), 0, 4, (&lab.domestic, to), CANARY, Rate::new(300_000))
+        UdpLoad::start((&lab.foreign, from.parse()?), 0, 4, (&lab.domestic, to), CANARY, Rate::new(rate))
     };
     let loads = [
         udp(FOREIGN4, DOMESTIC4, 5000)?,

@@ -3,6 +3,7 @@
 //! sees. The verifier gives up at a million.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -52,6 +53,7 @@ fn tables(fields: &[&str], rules: usize) -> Result<Tables> {
         foreign: vec!["198.51.100.0/25".parse()?, "2001:db8:f::/48".parse()?],
         rest: "unlisted".to_owned(),
         set: json!({"measure": "m-laboratory", "version": 1, "standard": "s-laboratory", "rules": rules}),
+        transport: None,
         sampling_ppm: None,
         sampling_seed: 7,
         cap: None,
@@ -117,7 +119,8 @@ fn no_count_is_over_the_tracked_one() -> Result<()> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
     let counts = counts()?;
     let table: String = counts.iter().map(|(name, count)| format!("\"{name}\" = {count}\n")).collect();
-    println!("[\"{release}\"]\n{table}");
+    // Past the harness, which would keep the output of a test that passes.
+    writeln!(std::io::stdout(), "[\"{release}\"]\n{table}")?;
     let most = counts.values().copied().max().context("no count")?;
     ensure!(most <= LIMIT / PART, "{most} instructions: a kernel that counts a little more would refuse the program");
     let tracked = tracked()?;

@@ -7,11 +7,12 @@ use std::process::{Command, ExitCode};
 use anyhow::{Result, bail};
 
 use crate::command::{cargo, run, succeeds};
+use crate::test_vm;
 
 /// Arguments of `cargo xtask setup`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What the complete tests and `check` need: foreign decoders and captures, cargo-deny
+    /// What the complete tests and `check` need: foreign decoders, QEMU and the kernels for it, cargo-deny
     #[arg(long)]
     test: bool,
     /// What building the BPF object from source needs: a matching compiler pair and bpf-linker
@@ -32,6 +33,9 @@ const TEST: &[Package] = &[
     ("socat", "TLS terminator in front of a decoder"),
     ("bpftool", "what the kernel says it has loaded"),
     ("systemd", "systemd-analyze, judge of the units"),
+    ("qemu-system-x86", "virtual machines that run the tests on other kernels"),
+    ("xz-utils", "unpacks kernel modules"),
+    ("zstd", "unpacks kernel modules"),
 ];
 
 const EBPF: &[Package] = &[
@@ -65,6 +69,9 @@ pub(crate) fn setup(args: &Args) -> Result<ExitCode> {
     if test && !succeeds(cargo().args(["deny", "--version"])) {
         println!("cargo-deny: licences and advisories of dependencies");
         run(cargo().args(["install", "--locked", "cargo-deny", "--version", CARGO_DENY]))?;
+    }
+    if test {
+        test_vm::fetch()?;
     }
     if ebpf && !bpf_linker_is_there() {
         println!("bpf-linker {BPF_LINKER}: links the BPF object");

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// How long a machine may take, boot included. Software emulation on a busy CI machine needs a third of it; a machine
+/// How long a machine may take, boot included. Software emulation on a busy CI machine needs half of it; a machine
 /// without a report by then has hung.
-pub const RUN_MAX: Duration = Duration::from_secs(300);
+pub const RUN_MAX: Duration = Duration::from_secs(600);
 
 /// Memory of a machine: twice what the unpacked disk and the largest test take.
 pub const MEMORY_MEGABYTES: u32 = 1024;

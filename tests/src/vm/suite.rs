@@ -38,5 +38,6 @@ pub const SUITE: &[Member] = &[
     member("inline", false),
     // The programs as they are deployed.
     member("namespaces_end_to_end", true),
-    member("faults", false),
+    // An agent that is killed or asked to end; refusals are the same on every kernel.
+    Member { name: "faults", filter: &["a_killed_agent", "an_agent_that"], with_two_cpus: false },
 ];

@@ -4,14 +4,17 @@
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{Crew, PATIENCE};
 use crate::lab::Host;
 
 /// Receive buffer of a sink.
 const RECEIVE_BYTES: usize = 64 << 20;
+/// How often, a millisecond apart, a sender tries again while the link's queue is full.
+const QUEUE_PATIENCE_MS: u32 = 2_000;
 
 /// Sends whole Ethernet frames out of one interface.
 #[derive(Debug)]
@@ -30,17 +33,24 @@ impl FrameSender {
         Ok(Self { socket })
     }
 
-    /// Sends one frame.
+    /// Sends one frame; waits while the link's queue is full, which it is when the receiver shares the sender's CPU.
     ///
     /// # Errors
-    /// Where the interface is down or the frame too long for it.
+    /// Where the interface is down or the frame too long for it, or the queue does not empty.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        // SAFETY: the pointer and length are those of a live slice.
-        let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        if sent < 0 {
-            return Err(std::io::Error::last_os_error()).context("sending a frame");
+        for _ in 0..QUEUE_PATIENCE_MS {
+            // SAFETY: the pointer and length are those of a live slice.
+            let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+            if sent >= 0 {
+                return Ok(());
+            }
+            let error = std::io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::ENOBUFS) {
+                return Err(error).context("sending a frame");
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
+        bail!("sending a frame: the link's queue stays full")
     }
 }
 
