@@ -36,7 +36,10 @@ impl Link {
         let there = link.far.net_path();
         link.host.run(
             "ip",
-            ["link", "add", "mirror", "mtu", mtu, "type", "veth", "peer", "name", "router", "mtu", mtu, "netns", &there],
+            [
+                "link", "add", "mirror", "mtu", mtu, "type", "veth", "peer", "name", "router", "mtu", mtu, "netns",
+                &there,
+            ],
         )?;
         link.up()
     }
@@ -45,7 +48,8 @@ impl Link {
     fn virtio([near, far]: &[String; 2]) -> Result<Self> {
         let link = Self { host: Host::with_bpf("tap")?, far: Host::new("far")?, far_name: far.clone() };
         for (host, name) in [(&link.host, near), (&link.far, far)] {
-            let moved = std::process::Command::new("ip").args(["link", "set", name, "netns", &host.net_path()]).output()?;
+            let moved =
+                std::process::Command::new("ip").args(["link", "set", name, "netns", &host.net_path()]).output()?;
             ensure!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
         }
         // The frames are not for this interface's address, as those of a mirror port are not; a card drops them otherwise.
@@ -90,7 +94,10 @@ impl Link {
                 transport: None,
             })?;
             tap.swap(&tables(Some(443))?, 1).context("attaching")?;
-            ensure!(tap.program_info().map(|info| info.attach) == Some(attach), "what is reported is what was asked for");
+            ensure!(
+                tap.program_info().map(|info| info.attach) == Some(attach),
+                "what is reported is what was asked for"
+            );
             ensure!(self.attached()? == Some(attach), "{attach:?} was asked for, {:?} is", self.attached()?);
             tap.set_sampling(0, tap_common::path::sample::threshold(1_000_000));
             tap.set_lease(0, lease_from_now()?);
@@ -198,10 +205,10 @@ fn a_virtio_net_interface_is_tapped_in_the_driver_and_in_the_general_path() -> R
     if !need::virtual_machine("a pair of virtio-net interfaces that nothing else uses") {
         return Ok(());
     }
-    let pair = virtio_pair()?;
     for attach in [Attach::Native, Attach::Generic] {
         for bytes in [60, 1_514] {
-            check(&Link::virtio(&pair)?, attach, bytes).with_context(|| format!("{attach:?}, {bytes} bytes"))?;
+            check(&Link::virtio(&virtio_pair()?)?, attach, bytes)
+                .with_context(|| format!("{attach:?}, {bytes} bytes"))?;
             // The namespaces end in the kernel's own time; the interfaces are back then.
             wait_until("return of the interfaces", PATIENCE, || virtio_pair().is_ok())?;
         }

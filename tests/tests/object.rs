@@ -59,6 +59,57 @@ fn every_atomic_instruction_fetches() {
     }
 }
 
+/// Verifiers up to 6.1 walk the program's graph depth first, the way on before the jump, and refuse an instruction that is
+/// no jump and runs into one that the walk has come through and not left: the end of a loop that falls through into its
+/// head. LLVM's block placement makes such loops; `build-ebpf` switches it off.
+#[test]
+fn loops_go_back_by_jumps_alone() {
+    const NEW: u8 = 0;
+    const OPEN: u8 = 1;
+    const LEFT: u8 = 2;
+    for name in OBJECTS {
+        let bytes = bytes(name);
+        let file = object::File::parse(&*bytes).unwrap();
+        for section in file.sections().filter(|section| section.name().is_ok_and(|name| name.starts_with("xdp"))) {
+            let code = section.data().unwrap();
+            let mut state = vec![NEW; code.len() / 8];
+            // An instruction and how many of its ways on have been taken.
+            let mut path = vec![(0usize, 0usize)];
+            while let Some((at, taken)) = path.pop() {
+                state[at] = OPEN;
+                let instruction = &code[at * 8..at * 8 + 8];
+                let class = instruction[0] & 7;
+                let jump = class == 5 || class == 6;
+                let offset = if instruction[0] == 0x06 {
+                    i32::from_le_bytes(instruction[4..8].try_into().unwrap()) as isize
+                } else {
+                    i16::from_le_bytes(instruction[2..4].try_into().unwrap()) as isize
+                };
+                let (next, target) = (at + 1, at.wrapping_add_signed(offset + 1));
+                let ways = match instruction[0] & 0xf0 {
+                    0x90 if jump => vec![],
+                    0x00 if jump => vec![(target, true)],
+                    0x80 if jump => vec![(next, false)],
+                    _ if jump => vec![(next, true), (target, true)],
+                    _ => vec![(next, false)],
+                };
+                let Some(&(to, back_allowed)) = ways.get(taken) else {
+                    state[at] = LEFT;
+                    continue;
+                };
+                path.push((at, taken + 1));
+                if state[to] == NEW {
+                    path.push((to, 0));
+                }
+                assert!(
+                    state[to] != OPEN || back_allowed,
+                    "{name}: back-edge from instruction {at} to {to}: kernel 6.1 refuses the program"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn no_path_of_a_machine_is_inside() {
     for name in OBJECTS {

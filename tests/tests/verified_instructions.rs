@@ -11,7 +11,7 @@ use tap_tests::lab::Host;
 use tap_tests::need;
 use tap_tests::vm::kernel;
 use tap_tests::world::WorldFile;
-use tap_userspace::load::{Attach, Tap, TapConfig, Tables, cap_policy};
+use tap_userspace::load::{Attach, Tables, Tap, TapConfig, cap_policy};
 
 /// Instructions after which a verifier gives up (BPF_COMPLEXITY_LIMIT_INSNS of linux/bpf.h), and the part of it that we take
 /// at most: kernels differ, and the next one must still load the program.

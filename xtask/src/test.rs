@@ -84,7 +84,7 @@ fn run_tests(args: &Args, not_run: &Path) -> Result<(Counts, bool)> {
 }
 
 /// The binary that the integration tests start, as just built.
-fn gwtap() -> Result<std::path::PathBuf> {
+pub(crate) fn gwtap() -> Result<std::path::PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
     let file = target.join("debug/gwtap");
     if !file.exists() {

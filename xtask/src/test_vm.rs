@@ -14,6 +14,7 @@ use tap_tests::vm::{self, Kernel, Machine, Outcome, TestProgram, kernel, limits}
 use tap_vm_init::report::Event;
 
 use crate::command::{cargo, root, run, shown};
+use crate::test::gwtap;
 
 /// The kernel of this machine, as the argument names it.
 const BOOT: &str = "boot";
@@ -34,9 +35,16 @@ pub(crate) struct Args {
     /// CPUs of the machines, one run for each number
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 2], requires = "vm")]
     vm_cpus: Vec<u8>,
+    /// Runs these test programs alone
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "vm")]
+    vm_programs: Vec<String>,
 }
 
 pub(crate) fn test(names: &[String], args: &Args) -> Result<ExitCode> {
+    if let Some(name) = args.vm_programs.iter().find(|name| SUITE.iter().all(|member| member.name != name.as_str())) {
+        let known: Vec<&str> = SUITE.iter().map(|member| member.name).collect();
+        bail!("--vm-programs: {name} does not run in machines; these do: {}", known.join(", "));
+    }
     let kernels = names.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
     let started = Instant::now();
     run(cargo().args(["build", "--workspace", "--all-targets"]))?;
@@ -49,11 +57,15 @@ pub(crate) fn test(names: &[String], args: &Args) -> Result<ExitCode> {
             let chosen: Vec<TestProgram> = SUITE
                 .iter()
                 .zip(&programs)
-                .filter(|(member, _)| cpus == 1 || member.with_two_cpus)
+                .filter(|(member, _)| match args.vm_programs.as_slice() {
+                    [] => cpus == 1 || member.with_two_cpus,
+                    named => named.iter().any(|name| name == member.name),
+                })
                 .map(|(_, program)| program.clone())
                 .collect();
             let directory = target().join(format!("vm/{}-{cpus}", kernel.name));
-            let machine = Machine { cpus, accelerator: args.vm_accel, ..Machine::new(kernel.clone()) };
+            let machine =
+                Machine { cpus, accelerator: args.vm_accel, gwtap: Some(gwtap()?), ..Machine::new(kernel.clone()) };
             println!("\n== kernel {}, {cpus} CPU{}, {}", kernel.name, if cpus == 1 { "" } else { "s" }, args.vm_accel);
             let outcome = vm::run(&machine, &chosen, &directory)?;
             total.show(&outcome, &format!("{}, {cpus} CPU", kernel.name));

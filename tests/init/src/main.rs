@@ -96,11 +96,7 @@ fn not_run(report: &mut File) -> Result<()> {
 }
 
 fn mount_all() -> Result<()> {
-    let mounts = [
-        ("proc", "/proc", "proc"),
-        ("sysfs", "/sys", "sysfs"),
-        ("devtmpfs", "/dev", "devtmpfs"),
-    ];
+    let mounts = [("proc", "/proc", "proc"), ("sysfs", "/sys", "sysfs"), ("devtmpfs", "/dev", "devtmpfs")];
     // Everything else lies in memory anyway: the root is a tmpfs.
     for directory in ["/tmp", "/run"] {
         std::fs::create_dir_all(directory)?;

@@ -97,7 +97,11 @@ mod tests {
         let plan = Plan {
             modules: vec!["/vm/a.ko".into(), "/vm/b.ko".into()],
             environment: vec![("A".into(), "1".into())],
-            programs: vec![Program { name: "p".into(), file: "/vm/p".into(), words: vec!["--exact".into(), "t".into()] }],
+            programs: vec![Program {
+                name: "p".into(),
+                file: "/vm/p".into(),
+                words: vec!["--exact".into(), "t".into()],
+            }],
         };
         assert_eq!(Plan::parse(&plan.text().unwrap()).unwrap(), plan);
     }

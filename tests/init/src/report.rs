@@ -85,7 +85,9 @@ impl Event {
         let (kind, rest) = line.trim_end().split_once(' ')?;
         let words: Vec<&str> = rest.split(' ').collect();
         match (kind, words.as_slice()) {
-            ("start", [release, cpus]) => Some(Self::Start { release: (*release).to_owned(), cpus: cpus.parse().ok()? }),
+            ("start", [release, cpus]) => {
+                Some(Self::Start { release: (*release).to_owned(), cpus: cpus.parse().ok()? })
+            }
             ("program", [name, passed, failed, ignored, success, milliseconds]) => Some(Self::Program {
                 name: (*name).to_owned(),
                 counts: counts(passed, failed, ignored)?,

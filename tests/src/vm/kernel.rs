@@ -75,9 +75,9 @@ fn newest(boot: &Path, modules: &Path) -> Option<Kernel> {
             let release = file_name.to_str()?.strip_prefix("vmlinuz-")?;
             let modules = modules.join(release);
             std::fs::File::open(entry.path()).ok()?;
-            modules.is_dir().then(|| {
-                (numbers(release), Kernel { name: release.to_owned(), image: entry.path(), modules })
-            })
+            modules
+                .is_dir()
+                .then(|| (numbers(release), Kernel { name: release.to_owned(), image: entry.path(), modules }))
         })
         .collect();
     found.sort_by(|left, right| left.0.cmp(&right.0));

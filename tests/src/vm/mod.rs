@@ -35,8 +35,19 @@ use qemu::{Accelerator, Boot};
 pub const INIT: &str = "GWTAP_VM_INIT";
 
 /// What the tests need of a kernel that is not built into every one.
-const MODULES: [&str; 8] =
-    ["virtio_pci", "virtio_net", "veth", "sch_ingress", "cls_matchall", "cls_u32", "act_mirred", "act_gact"];
+const MODULES: [&str; 11] = [
+    "virtio_pci",
+    "virtio_net",
+    "veth",
+    "sch_ingress",
+    "cls_matchall",
+    "cls_u32",
+    "act_mirred",
+    "act_gact",
+    "vxlan",
+    "ip_gre",
+    "ip6_gre",
+];
 
 /// What the laboratory runs.
 const TOOLS: [&str; 4] = ["ip", "tc", "stat", "sleep"];
@@ -64,6 +75,8 @@ pub struct Machine {
     pub cpus: u8,
     /// What executes them.
     pub accelerator: Accelerator,
+    /// The `gwtap` program; the harness finds or builds one if none is given.
+    pub gwtap: Option<PathBuf>,
     /// How long it may take.
     pub at_most: Duration,
     /// Further environment of the test programs.
@@ -78,6 +91,7 @@ impl Machine {
             kernel,
             cpus: 1,
             accelerator: Accelerator::default(),
+            gwtap: None,
             at_most: limits::RUN_MAX,
             environment: Vec::new(),
         }
@@ -160,7 +174,7 @@ fn pack(machine: &Machine, programs: &[TestProgram]) -> Result<Vec<u8>> {
         let file = crate_files.join(name);
         if file.is_dir() { disk.copy_all(&file)? } else { disk.copy(&file)? }
     }
-    let gwtap = gwtap::binary()?;
+    let gwtap = machine.gwtap.clone().map_or_else(gwtap::binary, Ok)?;
     disk.program(&gwtap)?;
     for program in programs {
         disk.program(&program.file)?;

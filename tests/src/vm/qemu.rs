@@ -73,9 +73,11 @@ pub struct Boot<'a> {
 /// # Errors
 /// QEMU does not start.
 pub fn run(boot: &Boot<'_>, at_most: Duration) -> Result<Ending> {
-    let mut machine = Machine(command(boot).spawn().with_context(|| {
-        format!("{PROGRAM} does not start (cargo xtask setup --test installs it)")
-    })?);
+    let mut machine = Machine(
+        command(boot)
+            .spawn()
+            .with_context(|| format!("{PROGRAM} does not start (cargo xtask setup --test installs it)"))?,
+    );
     let until = Instant::now() + at_most;
     loop {
         if let Some(status) = machine.0.try_wait()? {

@@ -32,6 +32,8 @@ pub const SUITE: &[Member] = &[
     member("attach", true),
     // Pins, links, leases: the kernel's objects that outlive an agent.
     member("generations", true),
+    // Mirror transports as the kernel itself makes them.
+    member("namespaces_transport", false),
     // Per-CPU credit and the bucket that all CPUs share.
     member("cap_kernel", true),
     // Frames that pass the program.
