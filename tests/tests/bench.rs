@@ -23,7 +23,7 @@ fn every_case_of_the_benchmark_is_measured() -> Result<()> {
     assert_eq!(report.failed, Vec::<String>::new());
     assert_eq!(report.not_measured, Vec::<String>::new());
     let object = serde_json::to_value(&report)?;
-    for name in CASES.map(|(name, _)| name) {
+    for name in CASES.map(|(name, ..)| name) {
         let case = &object["cases"][name];
         assert!(case["ns"].as_f64().unwrap() > 0.0, "{name}: {case}");
         // Two cases compare nothing.

@@ -47,6 +47,8 @@ pub struct Case {
     pub ratio: Option<f64>,
     /// What the ratio is to.
     pub reference: &'static str,
+    /// What the ratio should be.
+    pub goal: &'static str,
     /// Nanoseconds of the reference.
     pub reference_ns: Option<f64>,
     /// What else was measured, by name with its unit.
@@ -61,6 +63,7 @@ impl Case {
             ns: round(ns, 10.0),
             ratio: Some(ratio),
             reference,
+            goal: "–",
             reference_ns: Some(round(reference_ns, 10.0)),
             further: BTreeMap::new(),
         }
@@ -101,24 +104,24 @@ pub struct Bencher {
 
 type Measure = fn(&mut Bencher) -> Result<Outcome>;
 
-/// Every case, in the order they run.
-pub const CASES: [(&str, Measure); 16] = [
-    ("not_selected_1k_flows_10k_selectors", pooled::not_selected_1k),
-    ("not_selected_1k_flows_10k_selectors_one_end", pooled::not_selected_1k_one_end),
-    ("not_selected_64k_flows_10k_selectors", pooled::not_selected_64k),
-    ("not_selected_1m_flows_1m_selectors", pooled::not_selected_1m),
-    ("not_sampled", pooled::not_sampled),
-    ("selected_1k_flows", pooled::selected_1k),
-    ("vs_kernel_maps", pooled::vs_kernel_maps),
-    ("ipv6_two_extension_headers", pooled::ipv6),
-    ("constant_packet_vs_xdp_filter", filter::constant_packet),
-    ("two_cpus", two_cpus::two_cpus),
-    ("swap_1m_selectors", swap::swap),
-    ("veth_vs_drop", veth::drop_alone),
-    ("veth_vs_xdp_filter_ipv4", veth::xdp_filter_ipv4),
-    ("veth_vs_xdp_filter_all", veth::xdp_filter_all),
-    ("veth_vs_tcpdump_1000", veth::tcpdump),
-    ("ring_records_per_second", ring::records_per_second),
+/// Every case, in the order they run, with the goal of its ratio.
+pub const CASES: [(&str, &str, Measure); 16] = [
+    ("not_selected_1k_flows_10k_selectors", "≤ 1.7", pooled::not_selected_1k),
+    ("not_selected_1k_flows_10k_selectors_one_end", "–", pooled::not_selected_1k_one_end),
+    ("not_selected_64k_flows_10k_selectors", "≤ 2.5", pooled::not_selected_64k),
+    ("not_selected_1m_flows_1m_selectors", "≤ 6.5", pooled::not_selected_1m),
+    ("not_sampled", "≤ 1.4", pooled::not_sampled),
+    ("selected_1k_flows", "≤ 5", pooled::selected_1k),
+    ("vs_kernel_maps", "≤ 0.25", pooled::vs_kernel_maps),
+    ("ipv6_two_extension_headers", "≤ 1.3", pooled::ipv6),
+    ("constant_packet_vs_xdp_filter", "≤ 0.65", filter::constant_packet),
+    ("two_cpus", "≥ 1.7", two_cpus::two_cpus),
+    ("swap_1m_selectors", "≤ 1.5 s, ≤ 256 MB, a tick", swap::swap),
+    ("veth_vs_drop", "≥ 0.83", veth::drop_alone),
+    ("veth_vs_xdp_filter_ipv4", "≥ 1.0", veth::xdp_filter_ipv4),
+    ("veth_vs_xdp_filter_all", "≥ 1.25", veth::xdp_filter_all),
+    ("veth_vs_tcpdump_1000", "≥ 4.2", veth::tcpdump),
+    ("ring_records_per_second", "≥ 10 M/s", ring::records_per_second),
 ];
 
 /// Measures.
@@ -127,8 +130,8 @@ pub const CASES: [(&str, Measure); 16] = [
 /// An unknown case, or the country table is not there. What fails in a case is in the report.
 pub fn run(options: &Options) -> Result<Report> {
     for name in &options.cases {
-        if !CASES.iter().any(|(known, _)| known == name) {
-            let known: Vec<_> = CASES.iter().map(|(known, _)| *known).collect();
+        if !CASES.iter().any(|(known, ..)| known == name) {
+            let known: Vec<_> = CASES.iter().map(|(known, ..)| *known).collect();
             bail!("no case {name}; there are:\n  {}", known.join("\n  "));
         }
     }
@@ -140,13 +143,13 @@ pub fn run(options: &Options) -> Result<Report> {
         base_ns: None,
     };
     let (mut cases, mut not_measured, mut failed) = (BTreeMap::new(), Vec::new(), Vec::new());
-    for (name, measure) in CASES {
+    for (name, goal, measure) in CASES {
         if !options.cases.is_empty() && !options.cases.iter().any(|chosen| chosen == name) {
             continue;
         }
         match measure(&mut bencher) {
             Ok(Outcome::Measured(case)) => {
-                cases.insert(name, case);
+                cases.insert(name, Case { goal, ..case });
             }
             Ok(Outcome::Absent(reason)) => not_measured.push(format!("{name}: {reason}")),
             Err(error) => failed.push(format!("{name}: {error:#}")),
