@@ -4,7 +4,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use tap_common::limits::{HEADER_BYTES_MAX, TRANSPORT_BYTES_MAX};
-use tap_common::path::frame::Frame;
+use tap_common::path::frame::{COMMON_BYTES, CommonFields, Frame};
 
 /// The first buffer of a frame.
 pub struct XdpFrame {
@@ -79,6 +79,18 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
+    fn load_common(&self) -> Option<CommonFields> {
+        let at = self.at(0, COMMON_BYTES)?;
+        Some(CommonFields {
+            kind: read!(u32, at + 12),
+            length_to_protocol: read!(u64, at + 16),
+            addresses: read!(u64, at + 26),
+            ports: read!(u32, at + 34),
+            tcp: read!(u16, at + 46),
+        })
+    }
+
+    #[inline(always)]
     fn load_14(&self, offset: u32) -> Option<(u32, u16)> {
         let at = self.at(offset, 14)?;
         Some((read!(u32, at), read!(u16, at + 12)))
@@ -96,7 +108,12 @@ impl Frame for XdpFrame {
     fn advance(&mut self, bytes: u32) {
         // The verifier must see the bound: a pointer into the packet may move by a small number only.
         let bytes = bytes.min(TRANSPORT_BYTES_MAX);
-        self.data += bytes as usize;
+        // Read afresh: what was compared on the way here differs from way to way, and the verifier would follow each.
+        // SAFETY: the context is the kernel's.
+        unsafe {
+            self.data = core::ptr::read_volatile(&raw const (*self.context).data) as usize + bytes as usize;
+            self.data_end = core::ptr::read_volatile(&raw const (*self.context).data_end) as usize;
+        }
         self.removed += bytes;
     }
 }

@@ -1,7 +1,8 @@
 //! Maps: what the program shares with the agent. Names and layouts are those of `tap_common::abi`.
 //!
 //! Shared by all generations of a tap, by pinning: `CPU`, `SHARED`, `RINGS`, `INSTANCE`. The others are made afresh for each
-//! generation, with as many elements as its rules need; so is the data section that [`tables`] reads.
+//! generation, with as many elements as its rules need; so is the data section that [`tables`] reads. (`SHARED` is none: the
+//! loader sets a data section to zero whenever it opens it, and a bucket that forgets what it gave gives it again.)
 
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;

@@ -17,6 +17,9 @@ use tap_common::path::world::{Credit, Dimension, Exact, Trie, World};
 pub struct KernelWorld {
     cpu: *mut CpuState,
     shared: *mut Shared,
+    /// Constants that are asked for often: read once.
+    measures: u32,
+    laboratory: bool,
 }
 
 impl KernelWorld {
@@ -24,7 +27,7 @@ impl KernelWorld {
     #[inline(always)]
     pub fn new(cpu: *mut CpuState) -> Option<Self> {
         let shared = maps::SHARED.get_ptr_mut(0)?;
-        Some(Self { cpu, shared })
+        Some(Self { cpu, shared, measures: constant::measures(), laboratory: constant::is_laboratory() })
     }
 }
 
@@ -48,7 +51,7 @@ impl World for KernelWorld {
         // SAFETY: the element is this CPU's own for the program's run. The exact clock costs more than everything else
         // together; jiffies are a plain load.
         unsafe {
-            if constant::is_laboratory() {
+            if self.laboratory {
                 return self.keep(injected_ns());
             }
             let jiffies = bpf_jiffies64();
@@ -63,7 +66,7 @@ impl World for KernelWorld {
     #[inline(always)]
     fn now_exact_ns(&mut self) -> u64 {
         // SAFETY: a helper without arguments.
-        let now_ns = if constant::is_laboratory() { injected_ns() } else { unsafe { bpf_ktime_get_boot_ns() } };
+        let now_ns = if self.laboratory { injected_ns() } else { unsafe { bpf_ktime_get_boot_ns() } };
         self.keep(now_ns)
     }
 
@@ -75,12 +78,12 @@ impl World for KernelWorld {
 
     #[inline(always)]
     fn tick_ns(&self) -> u64 {
-        if constant::is_laboratory() { 0 } else { TICK_NS_MAX }
+        if self.laboratory { 0 } else { TICK_NS_MAX }
     }
 
     #[inline(always)]
     fn measures(&self) -> u32 {
-        constant::measures()
+        self.measures
     }
 
     #[inline(always)]

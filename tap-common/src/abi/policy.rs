@@ -8,10 +8,10 @@ use crate::limits::{CONDITION_KINDS, MEASURES_MAX, RULE_WORDS};
 pub struct MeasurePolicy {
     /// Rules of this measure, by index; no bit means the slot has no rules.
     pub rules: [u64; RULE_WORDS],
-    /// Counted conditions a rule needs.
-    pub conditions_min: u32,
     /// Bit set of the `Direction`s the measure selects (bit = direction's number).
     pub directions: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// What one generation knows of all its measures.
@@ -20,6 +20,8 @@ pub struct MeasurePolicy {
 pub struct Policy {
     /// For each kind of condition the rules in which a condition of this kind is counted (Art. 22(2)).
     pub counted: [[u64; RULE_WORDS]; CONDITION_KINDS],
+    /// For each number of counted conditions, from 1 on, the rules that are asked for so many.
+    pub asked: [[u64; RULE_WORDS]; CONDITION_KINDS],
     /// The measures, by slot.
     pub measures: [MeasurePolicy; MEASURES_MAX],
     /// Secret, direction-independent seed of the flow hash.
@@ -93,7 +95,8 @@ pub struct Instance {
 }
 
 const _: () = assert!(size_of::<MeasurePolicy>() == 8 * (RULE_WORDS + 1));
-const _: () = assert!(size_of::<Policy>() == 8 * (RULE_WORDS * CONDITION_KINDS + MEASURES_MAX * (RULE_WORDS + 1) + 1));
+const _: () =
+    assert!(size_of::<Policy>() == 8 * (2 * RULE_WORDS * CONDITION_KINDS + MEASURES_MAX * (RULE_WORDS + 1) + 1));
 const _: () = assert!(size_of::<[Lease; MEASURES_MAX]>() == 128);
 const _: () = assert!(core::mem::offset_of!(Shared, buckets) == 384);
 const _: () = assert!(size_of::<Shared>() == 384 + 64 * BUCKETS);

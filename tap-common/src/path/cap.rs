@@ -17,6 +17,7 @@
 //! a chunk below 2^16, so no sum leaves 64 bits. The tag is the epoch's low 24 bits: they repeat after 23 hours, and a
 //! word that was not touched for exactly that long is taken for the current epoch and *not* refilled: strict.
 
+use super::verdict::Decision;
 use super::world::{Credit, World};
 use crate::abi::policy::{CapPolicy, FACILITY_BUCKET};
 use crate::limits::{BUCKET_ATTEMPTS_MAX, CREDIT_BITS, EPOCH_NS, EPOCHS_AHEAD_MAX, MEASURES_MAX};
@@ -25,25 +26,27 @@ const CREDIT_MASK: u64 = (1 << CREDIT_BITS) - 1;
 const TAG_BITS: u32 = 64 - CREDIT_BITS;
 const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 
-/// The slots among `sampled` whose caps admit `bytes`, as bits. A measure that is alone has the facility's bucket for its
-/// own: the agent gives that the smaller of the two shares.
+/// Sets in `out.admitted` the sampled slots whose caps admit the packet's bytes on the line, as bits. A measure that is alone
+/// has the facility's bucket for its own: the agent gives that the smaller of the two shares.
 #[inline(always)]
-pub fn admit<W: World>(world: &mut W, sampled: u8, bytes: u32) -> u8 {
-    if !charge(world, FACILITY_BUCKET, bytes) {
-        return 0;
+pub fn admit<W: World>(world: &mut W, out: &mut Decision) {
+    out.admitted = 0;
+    if !charge(world, FACILITY_BUCKET, out.line_bytes) {
+        return;
     }
     if world.measures() < 2 {
-        return sampled;
+        out.admitted = out.sampled;
+        return;
     }
-    let mut admitted = 0;
+    world.settle(out);
     let mut slot = 0;
     while slot < MEASURES_MAX as u32 && slot < world.measures() {
-        if sampled & (1 << slot) != 0 && charge(world, FACILITY_BUCKET + 1 + slot, bytes) {
-            admitted |= 1 << slot;
+        if out.sampled & (1 << slot) != 0 && charge(world, FACILITY_BUCKET + 1 + slot, out.line_bytes) {
+            out.admitted |= 1 << slot;
         }
+        world.settle(out);
         slot += 1;
     }
-    admitted
 }
 
 /// Charges `bytes` to bucket `bucket` at this CPU's cached time; whether they were admitted.

@@ -38,10 +38,9 @@ pub fn places(address: [u64; 2], exact_mask: u32, prefilter_mask: u32) -> Places
     }
 }
 
-/// The class of an address (IPv4 as `::ffff:a.b.c.d`), or 0 when no entry of the hashed tables is this address.
+/// The class of an address (IPv4 as `::ffff:a.b.c.d`), or 0 when no entry of its family's hashed table is this address.
 #[inline(always)]
-pub fn find<W: World>(world: &W, ip_version: u8, address: [u64; 2]) -> u32 {
-    let table = if ip_version == 4 { Exact::Four } else { Exact::Six };
+pub fn find<W: World>(world: &W, table: Exact, address: [u64; 2]) -> u32 {
     let Some(exact_mask) = world.exact_mask(table) else { return 0 };
     let places = places(address, exact_mask, world.prefilter_mask(table));
     if (world.prefilter_word(table, places.prefilter_word) >> places.prefilter_bit) & 1 == 0 {

@@ -6,6 +6,25 @@
 
 use crate::limits::{HEADER_BYTES_MAX, TRANSPORT_BYTES_MAX};
 
+/// Fields at their places in a frame of the commonest shape: Ethernet without tags, IPv4 without options, TCP or UDP. All in
+/// host byte order; what they mean is the reader's to find out.
+#[derive(Clone, Copy, Debug)]
+pub struct CommonFields {
+    /// EtherType, IP version and header length, type of service (offset 12).
+    pub kind: u32,
+    /// Total length, identification, flags and fragment offset, time to live, protocol (offset 16).
+    pub length_to_protocol: u64,
+    /// Source and destination address (offset 26).
+    pub addresses: u64,
+    /// Ports (offset 34).
+    pub ports: u32,
+    /// TCP's data offset and flags (offset 46).
+    pub tcp: u16,
+}
+
+/// Bytes that [`Frame::load_common`] wants to see.
+pub const COMMON_BYTES: u32 = 48;
+
 /// Fixed-width access to a frame's first [`HEADER_BYTES_MAX`] bytes.
 pub trait Frame {
     /// Bytes of the whole frame, later buffers included. In the kernel it is a call.
@@ -54,6 +73,18 @@ pub trait Frame {
         let last = self.load_u64(offset.checked_add(32)?)?;
         let (second, third) = (self.load_u64(offset.checked_add(8)?)?, self.load_u64(offset.checked_add(16)?)?);
         Some([self.load_u64(offset)?, second, third, self.load_u64(offset.checked_add(24)?)?, last])
+    }
+
+    /// The fields at the places of the commonest shape: checked once, and at offsets known to the compiler.
+    #[inline(always)]
+    fn load_common(&self) -> Option<CommonFields> {
+        Some(CommonFields {
+            kind: self.load_u32(12)?,
+            length_to_protocol: self.load_u64(16)?,
+            addresses: self.load_u64(26)?,
+            ports: self.load_u32(34)?,
+            tcp: self.load_u16(46)?,
+        })
     }
 
     /// The first four and the last two of fourteen bytes at `offset`, a TCP header up to its flags: checked once.

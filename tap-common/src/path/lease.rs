@@ -3,24 +3,25 @@
 //! In: the slots' leases and the clock. Out: a bit for each live slot. The cached clock may be one tick late, so the
 //! beginning is compared with the cached time and the end with the latest time it could be: both round to the strict side.
 
-use super::world::World;
+use super::verdict::Decision;
+use super::world::{World, settle_slot};
 use crate::abi::policy::Lease;
 use crate::limits::MEASURES_MAX;
 
-/// The slots that are live by the cached clock, as bits; up to one tick too strict, never too lenient.
+/// Sets in `out.live` the slots that are live by the cached clock, as bits; up to one tick too strict, never too lenient.
 #[inline(always)]
-pub fn live<W: World>(world: &W, now_cached_ns: u64) -> u8 {
+pub fn live<W: World>(world: &W, now_cached_ns: u64, out: &mut Decision) {
     let latest_ns = now_cached_ns.wrapping_add(world.tick_ns());
-    let mut live = 0;
+    out.live = 0;
     let mut slot = 0;
     while slot < MEASURES_MAX as u32 && slot < world.measures() {
         let lease = world.lease(slot);
         if lease.not_before_ns <= now_cached_ns && latest_ns < lease.deadline_ns {
-            live |= 1 << slot;
+            out.live |= 1 << slot;
         }
+        settle_slot(world, out);
         slot += 1;
     }
-    live
 }
 
 /// Whether `lease` is live at exactly `now_ns`: selected packets are held against this.

@@ -22,6 +22,8 @@ pub mod verdict;
 pub mod world;
 
 #[cfg(test)]
+mod common_shape_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::abi::counter::{FacilityVerdict, Verdict};
@@ -29,7 +31,7 @@ use crate::limits::{LINE_OVERHEAD_BYTES, MEASURES_MAX};
 use direction::Direction;
 use frame::Frame;
 use verdict::{Decision, Outcome};
-use world::World;
+use world::{World, settle_slot};
 
 /// Decides about one packet. Verdicts stand in `out`; a record may be made for each slot in `out.selected`, and only then.
 #[inline(always)]
@@ -37,7 +39,7 @@ pub fn decide<F: Frame, W: World>(frame: &mut F, world: &mut W, out: &mut Decisi
     let now_ns = world.now_cached_ns();
     out.time_ns = now_ns;
     out.clear_verdicts();
-    out.live = lease::live(world, now_ns);
+    lease::live(world, now_ns, out);
     if out.live == 0 {
         facility(frame, out, FacilityVerdict::NoLease);
         return;
@@ -70,14 +72,15 @@ fn facility<F: Frame>(frame: &F, out: &mut Decision, verdict: FacilityVerdict) {
 fn stages<F: Frame, W: World>(frame: &F, world: &mut W, out: &mut Decision) -> Verdict {
     out.sampled = out.live;
     if world.sampling_on() {
-        out.sampled = sample::among(world, out.live, sample::flow_hash(&out.headers, world.policy().sampling_seed));
+        let hash = sample::flow_hash(&out.headers, world.policy().sampling_seed);
+        sample::among(world, hash, out);
     }
     if out.sampled == 0 {
         return Verdict::NotSampled;
     }
     out.admitted = out.sampled;
     if world.cap_on() {
-        out.admitted = cap::admit(world, out.sampled, out.line_bytes);
+        cap::admit(world, out);
     }
     if out.admitted == 0 {
         return Verdict::OverCap;
@@ -104,20 +107,19 @@ fn stages<F: Frame, W: World>(frame: &F, world: &mut W, out: &mut Decision) -> V
 /// Which slots have a rule that matched, and which of them select in this direction.
 #[inline(always)]
 fn lawful<W: World>(world: &W, out: &mut Decision, direction: Direction) {
-    let (mut matched, mut selected) = (0, 0);
     for (slot, measure) in world.policy().measures.iter().enumerate() {
-        if (slot as u32) < world.measures() {
-            let own = out.rules.iter().zip(&measure.rules).fold(0, |any, (rule, own)| any | (rule & own));
-            if own != 0 {
-                matched |= 1 << slot;
-                if direction::is_allowed(direction, measure.directions) {
-                    selected |= 1 << slot;
-                }
+        if slot as u32 >= world.measures() {
+            break;
+        }
+        let own = out.rules.iter().zip(&measure.rules).fold(0, |any, (rule, own)| any | (rule & own));
+        if own != 0 {
+            out.matched |= 1 << slot;
+            if direction::is_allowed(direction, measure.directions) {
+                out.selected |= 1 << slot;
             }
         }
+        settle_slot(world, out);
     }
-    out.matched = matched;
-    out.selected = selected;
 }
 
 /// Takes out the slots whose lease ended between the cached and the exact time.
@@ -129,6 +131,7 @@ fn drop_lapsed<W: World>(world: &W, out: &mut Decision) {
             out.live &= !(1 << slot);
             out.selected &= !(1 << slot);
         }
+        settle_slot(world, out);
         slot += 1;
     }
 }

@@ -8,7 +8,8 @@
 //! every bit of both. One hash serves all measures: their samples are nested, the smaller inside the larger.
 
 use super::parse::{Fragment, Headers};
-use super::world::World;
+use super::verdict::Decision;
+use super::world::{World, settle_slot};
 use crate::abi::record::FLAG_PORTS;
 use crate::limits::{MEASURES_MAX, PPM};
 
@@ -27,18 +28,18 @@ pub fn flow_hash(headers: &Headers, seed: u64) -> u32 {
     (flow >> 32) as u32
 }
 
-/// The slots among `live` whose sample the flow is in, as bits.
+/// Sets in `out.sampled` the live slots whose sample the flow is in, as bits.
 #[inline(always)]
-pub fn among<W: World>(world: &W, live: u8, hash: u32) -> u8 {
-    let mut sampled = 0;
+pub fn among<W: World>(world: &W, hash: u32, out: &mut Decision) {
+    out.sampled = 0;
     let mut slot = 0;
     while slot < MEASURES_MAX as u32 && slot < world.measures() {
         if is_sampled(hash, world.sampling_threshold(slot)) {
-            sampled |= 1 << slot;
+            out.sampled |= out.live & (1 << slot);
         }
+        settle_slot(world, out);
         slot += 1;
     }
-    sampled & live
 }
 
 /// Whether a flow of this hash is in the sample.

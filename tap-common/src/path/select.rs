@@ -60,10 +60,15 @@ pub fn select<F: Frame, W: World>(frame: &F, world: &W, admitted: u8, headers: &
 fn rules_of<W: World>(world: &W, admitted: u8) -> RuleMask {
     let [first, others @ ..] = &world.policy().measures;
     let [mut a, mut b, mut c, mut d] = if admitted & 1 != 0 { first.rules } else { NONE };
-    for (slot, measure) in (1..).zip(others) {
-        if slot < world.measures() && admitted & (1 << slot) != 0 {
-            let [own_a, own_b, own_c, own_d] = measure.rules;
-            (a, b, c, d) = (a | own_a, b | own_b, c | own_c, d | own_d);
+    if world.measures() > 1 {
+        for (slot, measure) in (1..).zip(others) {
+            if slot >= world.measures() {
+                break;
+            }
+            if admitted & (1 << slot) != 0 {
+                let [own_a, own_b, own_c, own_d] = measure.rules;
+                (a, b, c, d) = (a | own_a, b | own_b, c | own_c, d | own_d);
+            }
         }
     }
     [a, b, c, d]
@@ -155,26 +160,21 @@ fn narrow_either<W: World>(
     }
 }
 
-/// Keeps of `rules` those with at least as many counted conditions as their measure asks: a second, independent look at
-/// what the agent checked when it loaded the set. Rules are counted all at once, in three bit planes.
+/// Keeps of `rules` those with at least as many counted conditions as their measure asks: a second, independent look at what
+/// the agent checked when it loaded the set. Rules are counted all at once, in three bit planes; a rule that is asked for no
+/// condition is in no mask, and never kept. Nothing branches on a number: the verifier would follow each.
 #[inline(always)]
 fn enough_conditions<W: World>(world: &W, rules: &mut RuleMask) {
     let policy = world.policy();
     for (word, rules) in rules.iter_mut().enumerate() {
-        if word < world.rule_words() && *rules != 0 {
+        if word < world.rule_words() {
             let mut planes = [0u64; 3];
             for masks in &policy.counted {
-                if let Some(counted) = masks.get(word) {
-                    add_one(&mut planes, *counted);
-                }
+                add_one(&mut planes, masks.get(word).copied().unwrap_or(0));
             }
             let mut enough = 0;
-            for (slot, measure) in policy.measures.iter().enumerate() {
-                if (slot as u32) < world.measures()
-                    && let Some(of_measure) = measure.rules.get(word)
-                {
-                    enough |= of_measure & at_least(&planes, measure.conditions_min);
-                }
+            for (asked, at_least) in policy.asked.iter().zip(at_least(&planes)) {
+                enough |= asked.get(word).copied().unwrap_or(0) & at_least;
             }
             *rules &= enough;
         }
@@ -192,22 +192,19 @@ fn add_one(planes: &mut [u64; 3], bits: u64) {
     *fours |= carry_again;
 }
 
-/// Rules whose count is at least `minimum`.
+/// Rules whose count is at least 1, 2, … 7.
 #[inline(always)]
-fn at_least(planes: &[u64; 3], minimum: u32) -> u64 {
+fn at_least(planes: &[u64; 3]) -> [u64; CONDITION_KINDS] {
     let [ones, twos, fours] = *planes;
-    match minimum {
-        // No basis asks for none: a policy that does is not a policy.
-        0 => 0,
-        1 => ones | twos | fours,
-        2 => twos | fours,
-        3 => (ones & twos) | fours,
-        4 => fours,
-        5 => fours & (ones | twos),
-        6 => fours & twos,
-        7 => fours & twos & ones,
-        _ => 0,
-    }
+    [
+        ones | twos | fours,
+        twos | fours,
+        (ones & twos) | fours,
+        fours,
+        fours & (ones | twos),
+        fours & twos,
+        fours & twos & ones,
+    ]
 }
 
-const _: () = assert!(CONDITION_KINDS <= 7);
+const _: () = assert!(CONDITION_KINDS == 7);

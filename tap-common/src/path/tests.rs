@@ -57,7 +57,7 @@ impl World for Cpu<'_> {
         0
     }
     fn policy(&self) -> &Policy {
-        const { &Policy { counted: [[0; 4]; 7], measures: [NO_MEASURE; MEASURES_MAX], sampling_seed: 0 } }
+        const { &Policy { counted: [[0; 4]; 7], asked: [[0; 4]; 7], measures: [NO_MEASURE; MEASURES_MAX], sampling_seed: 0 } }
     }
     fn sampling_on(&self) -> bool {
         true
@@ -147,7 +147,7 @@ impl World for Cpu<'_> {
     }
 }
 
-const NO_MEASURE: MeasurePolicy = MeasurePolicy { rules: [0; 4], conditions_min: 0, directions: 0 };
+const NO_MEASURE: MeasurePolicy = MeasurePolicy { rules: [0; 4], directions: 0, reserved: 0 };
 
 /// Charges at a CPU's cached time.
 fn charge_at(cpu: &mut Cpu<'_>, cached_ns: u64, bytes: u32) -> bool {

@@ -7,8 +7,8 @@ use crate::abi::policy::{CapPolicy, Lease, Policy};
 use crate::abi::rule::{ClassMasks, RuleMask, Signature};
 use crate::abi::tables::{Exact4, Exact6};
 use crate::path::transport::MirrorTransport;
+use crate::path::trie;
 use crate::path::verdict::Decision;
-use crate::path::{exact, trie};
 
 /// A trie (see [`super::trie`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,16 +126,13 @@ pub trait World {
     fn exact4(&self, bucket: u32) -> Option<&Exact4>;
     /// A bucket of the IPv6 table.
     fn exact6(&self, bucket: u32) -> Option<&Exact6>;
-    /// Class of an address in conditions: full-length addresses first where they have a table of their own, then the trie.
+    /// Class of an address in conditions.
     #[inline(always)]
     fn selector_class(&self, ip_version: u8, address: [u64; 2]) -> u32
     where
         Self: Sized,
     {
-        match exact::find(self, ip_version, address) {
-            0 => trie::find(self, Trie::Selector4, Trie::Selector6, ip_version, address),
-            class => class,
-        }
+        trie::find(self, Trie::Selector4, Trie::Selector6, ip_version, address)
     }
     /// Class of an address in the country table, as a number.
     #[inline(always)]
@@ -165,4 +162,13 @@ pub trait World {
     fn signatures(&self) -> u32;
     /// A payload signature.
     fn signature(&self, index: u32) -> Option<&Signature>;
+}
+
+/// Called after each slot, where there are several: what the slot's bits became is forgotten by the verifier, which would
+/// otherwise follow every combination of them.
+#[inline(always)]
+pub fn settle_slot<W: World>(world: &W, decision: &mut Decision) {
+    if world.measures() > 1 {
+        world.settle(decision);
+    }
 }

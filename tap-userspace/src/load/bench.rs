@@ -166,9 +166,9 @@ impl Bench {
         let names: Vec<&'static str> = setup.programs.iter().map(|program| program.name()).collect();
         let mut ebpf = object::load_object(OBJECT, &names, setup.tables, constants, None, extra)?;
         let shared = object::shared(&mut ebpf)?;
-        for slot in 0..setup.tables.measures {
+        for (slot, threshold) in (0..).zip(setup.tables.sampling_thresholds) {
             shared.set_lease(slot, Lease { not_before_ns: 0, deadline_ns: u64::MAX });
-            shared.set_sampling(slot, setup.tables.sampling_thresholds.get(slot as usize).copied().unwrap_or(0));
+            shared.set_sampling(slot, threshold);
         }
         shared.set_cap(FACILITY_BUCKET, setup.cap_policy);
         let mut pool: Array<MapData, Plain<Flow>> = object::array(&mut ebpf, "POOL")?;

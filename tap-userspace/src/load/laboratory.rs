@@ -4,9 +4,9 @@
 //! and the tests can make one.
 
 use super::host::{HostWorld, LaboratoryConfig};
-use super::mapped::SharedMemory;
 use super::object::{self, Constants};
 use super::plain::Plain;
+use super::shared::SharedMemory;
 use super::{Laboratory, LoadError, Observation, Tables};
 use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -15,6 +15,7 @@ use std::time::Duration;
 use tap_common::abi::counter::Counters;
 use tap_common::abi::cpu::CpuState;
 use tap_common::abi::policy::{FACILITY_BUCKET, Lease};
+use tap_common::limits::MEASURES_MAX;
 use tap_common::path::verdict::Decision;
 
 /// The shortest frame `BPF_PROG_TEST_RUN` takes: an Ethernet header (net/bpf/test_run.c).
@@ -49,9 +50,9 @@ impl<'a> KernelWorld<'a> {
         };
         let mut ebpf = object::load(tables, constants, None)?;
         let shared = object::shared(&mut ebpf)?;
-        for slot in 0..tables.measures {
+        for (slot, threshold) in (0..).zip(tables.sampling_thresholds) {
             shared.set_lease(slot, config.lease);
-            shared.set_sampling(slot, tables.sampling_thresholds.get(slot as usize).copied().unwrap_or(0));
+            shared.set_sampling(slot, threshold);
             shared.set_cap(FACILITY_BUCKET + 1 + slot, config.measure_cap_policy);
         }
         shared.set_cap(FACILITY_BUCKET, config.cap_policy);
@@ -108,7 +109,9 @@ impl Laboratory for KernelWorld<'_> {
 
     fn set_slot_lease(&mut self, slot: u32, lease: Lease) -> Result<(), LoadError> {
         self.host.set_slot_lease(slot, lease)?;
-        self.shared.set_lease(slot, lease);
+        if (slot as usize) < MEASURES_MAX {
+            self.shared.set_lease(slot, lease);
+        }
         Ok(())
     }
 }

@@ -7,12 +7,10 @@ use super::LoadError;
 use super::plain::{Layout, bytes_of};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use std::ffi::c_void;
-use std::mem::offset_of;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tap_common::abi::policy::{CapPolicy, Lease, Shared};
 
 /// A map's values, mapped readable and writable; unmapped when dropped.
 pub(super) struct Mapped {
@@ -49,12 +47,12 @@ impl Mapped {
     }
 
     /// Stores one word at `offset` bytes, in one step; an offset outside or askew stores nothing.
-    fn store(&self, offset: usize, word: u64) {
+    pub(super) fn store(&self, offset: usize, word: u64) {
         if offset.is_multiple_of(8) && offset + 8 <= self.bytes {
-            // SAFETY: inside the mapping, which begins at a page, and aligned; atomic, for the program reads it meanwhile.
-            unsafe {
-                AtomicU64::from_ptr(self.start.as_ptr().cast::<u8>().add(offset).cast()).store(word, Ordering::Release)
-            };
+            // SAFETY: inside the mapping.
+            let place = unsafe { self.start.as_ptr().cast::<u8>().add(offset) };
+            // SAFETY: aligned, for the mapping begins at a page; atomic, for the program reads it meanwhile.
+            unsafe { AtomicU64::from_ptr(place.cast()) }.store(word, Ordering::Release);
         }
     }
 }
@@ -65,32 +63,5 @@ impl Drop for Mapped {
         let unmapped = unsafe { munmap(self.start, self.bytes) };
         // It fails only for an address that is no mapping.
         debug_assert!(unmapped.is_ok());
-    }
-}
-
-/// The one value of the map `SHARED`.
-pub(super) struct SharedMemory(Mapped);
-
-impl SharedMemory {
-    pub(super) fn new(map: impl AsFd) -> Result<Self, LoadError> {
-        Mapped::new("SHARED", map, size_of::<Shared>()).map(Self)
-    }
-
-    /// A lease takes two words; a mixture of an old and a new one is no longer than both.
-    pub(super) fn set_lease(&self, slot: u32, lease: Lease) {
-        let at = offset_of!(Shared, leases) + slot as usize * size_of::<Lease>();
-        self.0.store(at + offset_of!(Lease, not_before_ns), lease.not_before_ns);
-        self.0.store(at + offset_of!(Lease, deadline_ns), lease.deadline_ns);
-    }
-
-    pub(super) fn set_sampling(&self, slot: u32, threshold: u64) {
-        self.0.store(offset_of!(Shared, sampling_thresholds) + slot as usize * 8, threshold);
-    }
-
-    /// `bucket` is 0 for the facility, 1 + slot for a measure.
-    pub(super) fn set_cap(&self, bucket: u32, policy: CapPolicy) {
-        let at = offset_of!(Shared, caps) + bucket as usize * size_of::<CapPolicy>();
-        self.0.store(at + offset_of!(CapPolicy, epoch_credit_bytes), policy.epoch_credit_bytes);
-        self.0.store(at + offset_of!(CapPolicy, chunk_bytes), policy.chunk_bytes);
     }
 }

@@ -14,6 +14,7 @@ mod object;
 mod pins;
 mod plain;
 mod reason_log;
+mod shared;
 pub mod sweep;
 pub mod tables;
 pub mod tap;
@@ -46,7 +47,7 @@ pub trait Laboratory {
     /// # Errors
     /// As above.
     fn set_lease(&mut self, lease: Lease) -> Result<(), LoadError> {
-        (0..MEASURES_MAX as u32).try_for_each(|slot| self.set_slot_lease(slot, lease))
+        (0..).take(MEASURES_MAX).try_for_each(|slot| self.set_slot_lease(slot, lease))
     }
 
     /// Sets the lease of one slot.

@@ -2,8 +2,10 @@
 //!
 //! In: tables, mode, where the shared maps are pinned. Out: a loaded program that is attached nowhere yet.
 
-use super::mapped::{Mapped, SharedMemory};
+use super::mapped::Mapped;
 use super::plain::{Layout, Plain};
+#[cfg(feature = "laboratory")]
+use super::shared::SharedMemory;
 use super::{LoadError, Tables};
 use aya::maps::{Array, Map, MapData};
 use aya::programs::Xdp;
@@ -156,7 +158,8 @@ pub(super) fn array<T: Layout>(ebpf: &mut Ebpf, name: &'static str) -> Result<Ar
     Array::try_from(map).map_err(|error| LoadError::map(name, error))
 }
 
-/// The memory of the map `SHARED` of an object whose maps are its own.
+/// The shared value of an object whose maps are its own.
+#[cfg(feature = "laboratory")]
 pub(super) fn shared(ebpf: &mut Ebpf) -> Result<SharedMemory, LoadError> {
     SharedMemory::new(data(ebpf, "SHARED")?.fd().as_fd())
 }

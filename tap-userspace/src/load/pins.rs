@@ -3,9 +3,9 @@
 //! `<pin directory>/<interface>/`: the shared maps by name, `rings/<cpu>`, `link`.
 
 use super::LoadError;
-use super::mapped::SharedMemory;
 use super::object::SHARED;
 use super::plain::{Layout, Plain};
+use super::shared::SharedMemory;
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -5,11 +5,11 @@
 //! step on the link: a packet sees the old set or the new one, never a mixture, and a set that does not load changes
 //! nothing.
 
-use super::mapped::SharedMemory;
 use super::object::{self, Constants};
 use super::pins::Pins;
 use super::plain::Plain;
 use super::reason_log::ReasonLog;
+use super::shared::SharedMemory;
 use super::{LoadError, Tables};
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};

@@ -277,12 +277,13 @@ fn mask_of(bits: impl Iterator<Item = u8>) -> RuleMask {
 fn policy(measures: &[MeasureSet<'_>], rules: &[NumberedRule<'_>], owners: &[RuleOwner], sampling_seed: u64) -> Policy {
     let mut policy = Policy { sampling_seed, ..Policy::default() };
     for ((slot, measure), place) in (0..).zip(measures).zip(&mut policy.measures) {
-        let own = rules.iter().zip(owners).filter(|(_, owner)| owner.slot == slot).map(|(rule, _)| rule.bit);
-        *place = MeasurePolicy {
-            rules: mask_of(own),
-            conditions_min: u32::from(measure.parameters.conditions_min),
-            directions: measure.parameters.directions,
-        };
+        let own = mask_of(rules.iter().zip(owners).filter(|(_, owner)| owner.slot == slot).map(|(rule, _)| rule.bit));
+        *place = MeasurePolicy { rules: own, directions: measure.parameters.directions, reserved: 0 };
+        // A basis that asks for none, or for more than there are kinds, selects nothing.
+        let number = usize::from(measure.parameters.conditions_min).checked_sub(1);
+        if let Some(asked) = number.and_then(|number| policy.asked.get_mut(number)) {
+            asked.iter_mut().zip(own).for_each(|(asked, own)| *asked |= own);
+        }
     }
     for numbered in rules {
         for kind in &numbered.rule.counted {

@@ -33,7 +33,7 @@ pub(super) fn signatures(rules: &[NumberedRule<'_>]) -> Result<Vec<Signature>, L
 fn signature(values: &PayloadValues) -> Signature {
     let length = values.bytes.len();
     let mut signature = Signature { end: values.offset + u32::try_from(length).unwrap_or(0), ..Signature::default() };
-    let starts = (0..length / 8).map(|word| word * 8).map(Some).chain((length % 8 != 0).then_some(None));
+    let starts = (0..length / 8).map(|word| word * 8).map(Some).chain((!length.is_multiple_of(8)).then_some(None));
     for (word, start) in starts.take(SIGNATURE_WORDS).enumerate() {
         // `None`: the last word, which begins eight bytes before the end.
         let begin = start.map_or_else(|| signed(length) - 8, signed);
