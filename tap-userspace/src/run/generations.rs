@@ -84,7 +84,7 @@ mod tests {
         bits.iter().for_each(|bit| rules[bit / 64] |= 1 << (bit % 64));
         Record {
             kind: tap_common::abi::record::KIND_RECORD,
-            length: Record::BYTES as u16,
+            length: 120,
             cpu: 0,
             sequence: 7,
             time_ns: 1,

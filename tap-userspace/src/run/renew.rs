@@ -14,7 +14,7 @@ use crate::limits::STATE_WRITE_NS;
 use crate::load::{CapSlot, Tap, cap_policy};
 use std::time::Duration;
 use tap_common::abi::policy::Lease;
-use tap_common::limits::LEASE_RENEWAL_NS;
+use tap_common::limits::{LEASE_RENEWAL_NS, MEASURES_MAX};
 
 /// Renews until the agent stops.
 pub(super) fn run(agent: &Agent) {
@@ -124,7 +124,7 @@ pub(super) fn revoke(agent: &Agent) -> Result<(), RunError> {
 
 /// No slot has a lease, whoever gave it.
 pub(super) fn void_leases(tap: &mut Tap) {
-    for slot in 0..tap_common::limits::MEASURES_MAX as u32 {
+    for (slot, _) in (0..).zip([(); MEASURES_MAX]) {
         tap.set_lease(slot, Lease::default());
     }
 }
