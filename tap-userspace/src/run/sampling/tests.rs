@@ -90,15 +90,17 @@ fn a_load_that_fits_changes_nothing() {
 
 #[test]
 fn few_large_flows_do_not_make_it_swing() {
-    // Eight flows, of which three fit and four do not: every rise to four proves too high.
+    // Eight flows of a quarter of the share each: three leave room, four are too many, so every rise proves too high.
     let mut model = Model::new(WHOLE, 8);
-    let (mut falls, mut refused_seconds) = (0, 0);
+    let (mut rises, mut falls, mut refused_seconds) = (0, 0, 0);
     for _ in 0..3_600 {
-        let (refused, change) = model.second(SHARE * 8 * 30 / 100);
+        let (refused, change) = model.second(SHARE * 2);
+        rises += u32::from(change.is_some_and(|(_, reason)| reason == Reason::Room));
         falls += u32::from(change.is_some_and(|(_, reason)| reason != Reason::Room));
         refused_seconds += u32::from(refused > 0.0);
     }
-    assert!(falls <= 12 && refused_seconds <= 12, "{falls} falls, {refused_seconds} seconds with refusals in an hour");
+    assert!(rises > 3 && falls <= 35, "{rises} rises and {falls} falls in an hour");
+    assert!(refused_seconds <= 36, "{refused_seconds} seconds with refusals in an hour");
 }
 
 #[test]
@@ -142,7 +144,11 @@ proptest::proptest! {
     #[test]
     fn whatever_happens_it_stays_between_floor_and_order(
         ceiling in 0_u64..=WHOLE,
-        steps in proptest::collection::vec((0_u64..5 * SECOND, 0_u64..1 << 40, 0_u64..1 << 30, 0_u64..1 << 30, 0_u64..1 << 40), 1..60),
+        steps in proptest::collection::vec(
+            // Mostly calm with room, so that it rises as far as it can.
+            (0_u64..5 * SECOND, 0_u64..1 << 30, 0_u64..1 << 30, proptest::prop_oneof![30 => 0_u64..=0, 1 => 0_u64..1 << 30], 0_u64..1 << 40),
+            1..300,
+        ),
     ) {
         let mut controller = Controller::new(ceiling);
         let (mut now_ns, mut totals) = (0, Totals::default());
