@@ -6,6 +6,7 @@ use crate::packet::{Layer, build};
 use crate::random::Random;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use tap_common::limits::SIGNATURE_BYTES_MAX;
 
 /// Prefixes of the pool's addresses that are domestic; `FOREIGN` are foreign, the pool's others unlisted.
 pub const DOMESTIC: [&str; 3] = ["203.0.113.0/24", "2001:db8:d::/48", "198.51.100.128/25"];
@@ -179,6 +180,37 @@ fn address6(random: &mut Random) -> Ipv6Addr {
 pub fn selector_set(random: &mut Random, rules: usize) -> Value {
     let rules: Vec<Value> = (0..rules).map(|number| rule(random, number)).collect();
     json!({"measure": "m-laboratory", "version": 1, "standard": "s-laboratory", "rules": rules})
+}
+
+/// The same with payload conditions beside some rules' others, `signatures` at most. Generated payloads are all 0xaa, so
+/// that most of them hold where the packet reaches far enough.
+pub fn payload_selector_set(random: &mut Random, rules: usize, signatures: usize) -> Value {
+    let mut set = selector_set(random, rules);
+    let mut left = signatures;
+    for rule in set.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
+        let conditions = rule.get_mut("conditions").and_then(Value::as_array_mut);
+        if let Some(conditions) = conditions
+            && left > 0
+            && random.chance(50)
+        {
+            conditions.push(payload(random));
+            left -= 1;
+        }
+    }
+    set
+}
+
+fn payload(random: &mut Random) -> Value {
+    let mut bytes = vec![0xaa; random.index(1..SIGNATURE_BYTES_MAX + 1)];
+    let mut mask: Vec<u8> = bytes.iter().map(|_| random.pick([0xff, 0xff, 0xf0, 0x01, 0])).collect();
+    if let (Some(last), Some(looked_at)) = (bytes.last_mut(), mask.last_mut()) {
+        *last = random.pick([0xaa, 0xaa, 0xaa, 0xab]);
+        *looked_at |= 0x11;
+    }
+    let offset = random.pick([0, 0, 1, 4, 16, 40, 1_000]);
+    json!({
+        "item": "command", "field": "payload", "offset": offset, "bytes": hex::encode(bytes), "mask": hex::encode(mask),
+    })
 }
 
 fn rule(random: &mut Random, number: usize) -> Value {

@@ -4,7 +4,8 @@
 //! semantics are those of RFC 791 and RFC 8200: the outermost IP header counts; a later fragment has no ports and no
 //! TCP flags; the protocol is the upper layer's, behind hop-by-hop, routing, fragment, authentication and
 //! destination-options headers in IPv6 (behind a later fragment's header nothing is walked), and as the header states
-//! it in IPv4; a condition on a field that is not there is false.
+//! it in IPv4; a condition on a field that is not there is false. Payload is that of TCP and UDP(-Lite), as far as it is
+//! there.
 
 use anyhow::{Context as _, bail};
 use ipnetwork::IpNetwork;
@@ -37,6 +38,8 @@ pub struct Fields {
     pub ip_length: u32,
     /// `none`, `first` or `later`.
     pub fragment: &'static str,
+    /// The upper layer's payload, if it has one: what of it is there.
+    pub payload: Vec<u8>,
 }
 
 /// A case file: a selector set and how it is judged.
@@ -77,6 +80,10 @@ struct Condition {
     value: String,
     #[serde(default)]
     range: Option<(u32, u32)>,
+    #[serde(default)]
+    offset: usize,
+    #[serde(default)]
+    bytes: String,
 }
 
 /// Dissects every packet of `capture`: one entry a packet, `None` where tshark sees no IP header.
@@ -121,7 +128,8 @@ pub fn dissect_behind(
         } else if let Some(rest) = line.strip_prefix("<field ")
             && let (Some(name), Some(show)) = (attribute(rest, "name"), attribute(rest, "show"))
         {
-            packet.field(name, show);
+            let is_payload = name == "tcp.payload" || name == "udp.payload";
+            packet.field(name, if is_payload { attribute(rest, "value").unwrap_or_default() } else { show });
         }
     }
     // A file that tshark calls cut short ends with an error after its last whole packet.
@@ -196,6 +204,7 @@ impl Elements {
             tcp_flags: None,
             ip_length,
             fragment,
+            payload: Vec::new(),
         };
         let transport = match protocol {
             6 => "tcp",
@@ -211,6 +220,7 @@ impl Elements {
             let port = |which: &str| self.number(&format!("{prefix}.{which}")).map(u16::try_from).transpose();
             fields.source_port = port("srcport")?;
             fields.destination_port = port("dstport")?;
+            fields.payload = hex::decode(self.values.get(&format!("{prefix}.payload")).map_or("", String::as_str))?;
             fields.tcp_flags = self.number("tcp.flags").map(|flags| flags.to_le_bytes()[0]);
         }
         Ok(Some(fields))
@@ -324,7 +334,7 @@ impl RuleFile {
     /// When the set has no rules of the form that the oracle knows.
     pub fn evaluated(&self) -> anyhow::Result<Rules> {
         let rules = self.set.get("rules").cloned().context("no rules")?;
-        Ok(Rules { rules: serde_json::from_value(rules)? })
+        Rules::of(rules)
     }
 }
 
@@ -335,6 +345,14 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The rules of a set's JSON.
+    ///
+    /// # Errors
+    /// When they have not the form that the oracle knows.
+    pub fn of(rules: Value) -> anyhow::Result<Self> {
+        Ok(Self { rules: serde_json::from_value(rules)? })
+    }
+
     /// Ids of the rules that a packet satisfies, sorted.
     ///
     /// # Errors
@@ -375,6 +393,7 @@ impl Condition {
                 (least..=most).contains(&fields.ip_length)
             }
             "fragment" => self.any.iter().any(|state| state == fields.fragment),
+            "payload" => self.has_bytes(&fields.payload)?,
             other => bail!("field {other}"),
         })
     }
@@ -386,6 +405,13 @@ impl Condition {
             }
         }
         Ok(false)
+    }
+
+    fn has_bytes(&self, payload: &[u8]) -> anyhow::Result<bool> {
+        let wanted = hex::decode(&self.bytes)?;
+        let mask = if self.mask.is_empty() { vec![0xff; wanted.len()] } else { hex::decode(&self.mask)? };
+        let Some(found) = payload.get(self.offset..self.offset + wanted.len()) else { return Ok(false) };
+        Ok(found.iter().zip(&wanted).zip(&mask).all(|((found, wanted), mask)| found & mask == wanted & mask))
     }
 
     fn has_port(&self, port: Option<u16>) -> anyhow::Result<bool> {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::sync::LazyLock;
 use tap_common::abi::counter::{FacilityVerdict, Verdict};
 use tap_common::abi::record::{FLAG_PORTS, FLAG_SLICED, FLAG_TCP_FLAGS};
-use tap_common::limits::LINE_OVERHEAD_BYTES;
+use tap_common::limits::{LINE_OVERHEAD_BYTES, SIGNATURES_MAX};
 use tap_common::path::frame::{Bytes, Frame};
 use tap_common::path::parse::{Headers, parse};
 use tap_common::path::verdict::{Decision, Outcome};
@@ -18,21 +18,25 @@ use tap_userspace::load::{HostWorld, Laboratory, LaboratoryConfig};
 
 /// A world with rules of every kind over the generator's addresses.
 static SETUP: LazyLock<Setup> = LazyLock::new(|| {
+    let set = generate::selector_set(&mut Random::from_seed(7), 100);
+    world(set).setup().unwrap_or_else(|error| panic!("{error:#}"))
+});
+
+fn world(set: serde_json::Value) -> WorldFile {
     let prefixes = |texts: [&str; 3]| texts.iter().map(|text| text.parse().unwrap()).collect();
-    let world = WorldFile {
+    WorldFile {
         basis: "foreign-to-domestic".to_owned(),
         domestic: prefixes(DOMESTIC),
         foreign: prefixes(FOREIGN),
         rest: "unlisted".to_owned(),
-        set: generate::selector_set(&mut Random::from_seed(7), 100),
+        set,
         sampling_ppm: None,
         sampling_seed: 0,
         cap: None,
         lease: None,
         transport: None,
-    };
-    world.setup().unwrap_or_else(|error| panic!("{error:#}"))
-});
+    }
+}
 
 fn decide(frame: &[u8]) -> Decision {
     HostWorld::new(&SETUP.tables, LaboratoryConfig::default()).decide(frame, 0).unwrap()
@@ -103,6 +107,41 @@ fn payload_changes_nothing() {
         }
         assert_eq!(before, decide(&frame), "{}", hex::encode(&frame));
     }
+}
+
+/// With payload conditions, payload bytes say whether there is a record and which rules it names; nothing else.
+#[test]
+fn payload_changes_only_which_rules_match() {
+    let mut random = Random::printed("payload_changes_only_which_rules_match");
+    let mut world = world(generate::payload_selector_set(&mut random, 100, SIGNATURES_MAX));
+    let with = world.setup().unwrap_or_else(|error| panic!("{error:#}"));
+    for rule in world.set["rules"].as_array_mut().unwrap() {
+        rule["conditions"].as_array_mut().unwrap().retain(|condition| condition["field"] != "payload");
+    }
+    let without = world.setup().unwrap_or_else(|error| panic!("{error:#}"));
+    let decide = |setup: &Setup, frame: &[u8]| {
+        HostWorld::new(&setup.tables, LaboratoryConfig::default()).decide(frame, 0).unwrap()
+    };
+    let (mut fewer, mut none) = (0, 0);
+    for _ in 0..if need::long() { 200_000 } else { 10_000 } {
+        let (mut frame, payload) = generate::honest_frame(&mut random);
+        if random.chance(50) {
+            frame.iter_mut().skip(payload).filter(|_| random.chance(5)).for_each(|byte| *byte ^= 0x10);
+        }
+        let (found, all) = (decide(&with, &frame), decide(&without, &frame));
+        assert!(found.rules.iter().zip(&all.rules).all(|(found, all)| found & !all == 0), "a rule of its own");
+        let expected = if found.rules == [0; 4] && all.matched != 0 {
+            none += 1;
+            let outcome = Outcome::measure(Verdict::NotMatched);
+            Decision { rules: found.rules, matched: 0, selected: 0, direction: 0, outcome, ..all }
+        } else {
+            fewer += usize::from(found.rules != all.rules);
+            Decision { rules: found.rules, ..all }
+        };
+        assert_eq!(found, expected, "{}", hex::encode(&frame));
+    }
+    println!("{fewer} packets with fewer rules, {none} with none");
+    assert!(fewer > 10 && none > 10, "{fewer} {none}");
 }
 
 /// The generated packets have teeth: a frame that gives one byte too many is noticed.

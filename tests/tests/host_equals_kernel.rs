@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tap_common::abi::counter::REASON_NAMES;
+use tap_common::limits::SIGNATURES_MAX;
 use tap_common::path::verdict::Decision;
 use tap_tests::generate::{self, DOMESTIC, FOREIGN};
 use tap_tests::need;
@@ -125,7 +126,7 @@ fn generated_world(random: &mut Random, rules: usize) -> WorldFile {
         domestic: prefixes(DOMESTIC),
         foreign: prefixes(FOREIGN),
         rest: if rules == 12 { "foreign" } else { "unlisted" }.to_owned(),
-        set: generate::selector_set(random, rules),
+        set: generate::payload_selector_set(random, rules, SIGNATURES_MAX),
         sampling_ppm: None,
         sampling_seed: random.bits(),
         cap: None,

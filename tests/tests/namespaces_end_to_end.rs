@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tap_tests::deployment::{Deployment, Plan, lost, rule};
+use tap_tests::deployment::{Deployment, Plan, lost, rule, with_payload};
 use tap_tests::lab::traffic::{Rate, TcpLoad, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, DOMESTIC6, FOREIGN4, FOREIGN4_OTHER, FOREIGN6, Lab, MIRROR_PORT, wait_until};
 use tap_tests::need;
 use tap_userspace::control::status::Status;
 
-/// Stands in every payload; must stand nowhere else.
+/// Stands in every payload, and as the payload condition's bytes in the selector sets; must stand nowhere else.
 const CANARY: &[u8] = b"canary-5b2f-of-the-payload";
 /// How long either program may take to end.
 const END_MAX: Duration = Duration::from_secs(15);
@@ -33,7 +33,8 @@ fn end_to_end() -> Result<()> {
     let sets = [5000, 5001].map(|port| {
         vec![
             rule("answers", "198.51.100.0/24", "source-port", 8443, "tcp"),
-            rule(&format!("beacon-{port}"), "198.51.100.0/24", "destination-port", port, "udp"),
+            with_payload(rule(&format!("beacon-{port}"), "198.51.100.0/24", "destination-port", port, "udp"), CANARY),
+            with_payload(rule("none", "198.51.100.0/24", "destination-port", 5010, "udp"), b"another payload"),
         ]
     });
     let deployment = Deployment::new(Plan { sets: sets.to_vec(), ..Plan::default() })?;
@@ -52,6 +53,7 @@ fn end_to_end() -> Result<()> {
         udp(FOREIGN4, DOMESTIC4, 5001)?,
         udp(FOREIGN4_OTHER, DOMESTIC4, 5002)?,
         udp(FOREIGN6, DOMESTIC6, 5000)?,
+        udp(FOREIGN4, DOMESTIC4, 5010)?,
     ];
     let server = (&lab.foreign, SocketAddr::new(FOREIGN4.parse()?, 8443));
     let tcp = TcpLoad::start(&lab.domestic, server, CANARY, CANARY, Duration::from_millis(pause_ms))?;
@@ -71,6 +73,13 @@ fn end_to_end() -> Result<()> {
         ensure!(holds, "{words}: {:?}, {} stored", books.status, books.records.len());
     }
     ensure!(lost(&books.status) == 0, "lost on an idle facility: {:?}", books.status);
+    let names = |id: &str| books.records.iter().filter(|record| record["rules"].to_string().contains(id)).count();
+    ensure!(
+        names("beacon") > 100 && names("none") == 0,
+        "{} beacons, {} without the bytes",
+        names("beacon"),
+        names("none")
+    );
     let generations = books.generations();
     ensure!([1, 2].iter().all(|number| generations.get(number) > Some(&(count / 5))), "{generations:?}");
 
@@ -94,6 +103,9 @@ fn end_to_end() -> Result<()> {
         for (what, trace) in traces {
             ensure!(!contains(&bytes, trace), "{what} found in {}", file.display());
         }
+        let is_set = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("selectors-"));
+        let digits = hex::encode(CANARY);
+        ensure!(is_set == contains(&bytes, digits.as_bytes()), "payload, hex: {} {is_set}", file.display());
     }
     // The search has teeth: the one address that a rule clears is in the store.
     let stored = files(&deployment.file("store"))?;

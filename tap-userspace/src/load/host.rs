@@ -51,6 +51,7 @@ pub struct HostWorld<'a> {
     tables: &'a Tables,
     config: LaboratoryConfig,
     leases: [Lease; MEASURES_MAX],
+    measure_caps: [CapPolicy; MEASURES_MAX],
     now_ns: u64,
     credits: [Credit; BUCKETS],
     buckets: [Cell<u64>; BUCKETS],
@@ -64,6 +65,7 @@ impl<'a> HostWorld<'a> {
             tables,
             config,
             leases: [config.lease; MEASURES_MAX],
+            measure_caps: [config.measure_cap_policy; MEASURES_MAX],
             now_ns: 0,
             credits: [Credit::default(); BUCKETS],
             buckets: Default::default(),
@@ -73,6 +75,13 @@ impl<'a> HostWorld<'a> {
     /// Sets the injected clock; [`Laboratory::decide`] does it for each frame.
     pub fn set_now(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
+    }
+
+    /// Sets the parameters of a measure's own bucket.
+    pub fn set_slot_cap(&mut self, slot: u32, policy: CapPolicy) {
+        if let Some(place) = self.measure_caps.get_mut(slot as usize) {
+            *place = policy;
+        }
     }
 }
 
@@ -144,7 +153,10 @@ impl World for HostWorld<'_> {
     }
 
     fn cap(&self, bucket: u32) -> CapPolicy {
-        if bucket == FACILITY_BUCKET { self.config.cap_policy } else { self.config.measure_cap_policy }
+        match bucket.checked_sub(FACILITY_BUCKET + 1) {
+            None => self.config.cap_policy,
+            Some(slot) => at(&self.measure_caps, slot).copied().unwrap_or_default(),
+        }
     }
 
     fn credit(&self, bucket: u32) -> Credit {

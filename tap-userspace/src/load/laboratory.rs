@@ -11,10 +11,11 @@ use super::{Laboratory, LoadError, Observation, Tables};
 use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{TestRun, TestRunOptions};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 use tap_common::abi::counter::Counters;
 use tap_common::abi::cpu::CpuState;
-use tap_common::abi::policy::{FACILITY_BUCKET, Lease};
+use tap_common::abi::policy::{CapPolicy, FACILITY_BUCKET, Lease};
 use tap_common::limits::MEASURES_MAX;
 use tap_common::path::verdict::Decision;
 
@@ -64,6 +65,14 @@ impl<'a> KernelWorld<'a> {
         Ok(Self { ebpf, clock, shared, cpu, shown, host: HostWorld::new(tables, config) })
     }
 
+    /// Sets the parameters of a measure's own bucket.
+    pub fn set_slot_cap(&mut self, slot: u32, policy: CapPolicy) {
+        self.host.set_slot_cap(slot, policy);
+        if (slot as usize) < MEASURES_MAX {
+            self.shared.set_cap(FACILITY_BUCKET + 1 + slot, policy);
+        }
+    }
+
     /// Runs the program `repeat` times over one frame; the kernel's mean duration of one run, in whole nanoseconds.
     ///
     /// # Errors
@@ -81,6 +90,33 @@ impl<'a> KernelWorld<'a> {
     /// The map cannot be read.
     pub fn counters(&self) -> Result<Counters, LoadError> {
         super::tap::sum(&self.cpu)
+    }
+
+    /// Bytes that the kernel says the generation's own maps take (`memlock` of a map's descriptor), and how many maps they
+    /// are.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn table_memory(&self) -> Result<(u64, u64), LoadError> {
+        let told = |error: &dyn std::fmt::Display| LoadError::kernel("read a map's memory", error);
+        let program = self.ebpf.program("gwtap").ok_or(LoadError::Missing { what: "gwtap" })?;
+        let aya::programs::Program::Xdp(program) = program else { return Err(LoadError::Missing { what: "gwtap" }) };
+        let info = program.info().map_err(|error| told(&error))?;
+        let ids = info.map_ids().map_err(|error| told(&error))?.unwrap_or_default();
+        let (mut bytes, mut maps) = (0, 0);
+        for id in ids {
+            let map = aya::maps::MapInfo::from_id(id).map_err(|error| told(&error))?;
+            if !map.name_as_str().is_some_and(object::is_table) {
+                continue;
+            }
+            let descriptor = map.fd().map_err(|error| told(&error))?;
+            let path = format!("/proc/self/fdinfo/{}", descriptor.as_fd().as_raw_fd());
+            let text = std::fs::read_to_string(path).map_err(|error| told(&error))?;
+            let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+            bytes += line.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0);
+            maps += 1;
+        }
+        Ok((bytes, maps))
     }
 
     /// Instructions the verifier processed (Linux 5.16).

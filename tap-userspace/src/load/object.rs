@@ -171,6 +171,24 @@ fn data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
     }
 }
 
+/// Whether a map of this name holds the generation's tables.
+pub(super) fn is_table(name: &str) -> bool {
+    const NAMES: [&str; 11] = [
+        "SELECTOR4",
+        "SELECTOR6",
+        "COUNTRY4",
+        "COUNTRY6",
+        "EXACT4",
+        "EXACT6",
+        "PREFILTER4",
+        "PREFILTER6",
+        "ADDRESS_MASKS",
+        "PORT_MASKS",
+        "IP_LENGTH_MASK",
+    ];
+    NAMES.contains(&name) || name.ends_with(FIXED)
+}
+
 fn sizes(tables: &Tables) -> [(&'static str, usize); 11] {
     [
         ("SELECTOR4", tables.selector4.nodes.len()),

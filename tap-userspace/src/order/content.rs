@@ -15,7 +15,7 @@ use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use tap_common::abi::rule::ConditionKind;
-use tap_common::limits::{CONDITION_KINDS, FOREIGN_TO_FOREIGN_SHARE_PPM_MAX, PPM};
+use tap_common::limits::{CONDITION_KINDS, FOREIGN_TO_FOREIGN_SHARE_PPM_MAX, PPM, SIGNATURE_OFFSET_MAX};
 
 type Result<T> = std::result::Result<T, OrderError>;
 
@@ -176,6 +176,10 @@ fn read_selection(file: file::Selection, basis: Basis) -> Result<Selection> {
             format!("is missing: under basis {basis} only what is approved counts (Art. 35(2))"),
         ));
     }
+    if let Some(far) = file.payload_offsets.iter().find(|offset| u32::from(**offset) > SIGNATURE_OFFSET_MAX) {
+        let reason = format!("{far} is over {SIGNATURE_OFFSET_MAX}, the furthest that is looked at");
+        return Err(OrderError::field("selection.payload_offsets", reason));
+    }
     for (field, is_empty) in [
         ("selection.approved_facilities", approved_facilities.is_empty()),
         ("selection.approved_machine_information", approved_machine_information.is_empty()),
@@ -211,6 +215,8 @@ fn machine_information(entry: &MachineInformation) -> std::result::Result<(Field
         mask: entry.mask.as_deref(),
         value: entry.value.as_deref(),
         range: entry.range,
+        offset: entry.offset,
+        bytes: entry.bytes.as_deref(),
     };
     Ok((entry.field, Values::parse(entry.field, written)?))
 }

@@ -100,6 +100,8 @@ pub(super) struct MachineInformation {
     pub(super) mask: Option<String>,
     pub(super) value: Option<String>,
     pub(super) range: Option<[u32; 2]>,
+    pub(super) offset: Option<u16>,
+    pub(super) bytes: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -117,7 +117,8 @@ fn an_order_is_read_whole() {
         .replace("[approval.conditions]\n", &format!("[approval.conditions]\n{conditions}"))
         .replace(
             "[addresses]",
-            "[[selection.approved_machine_information]]\nfield = \"port\"\nany = [\"443\"]\n[addresses]",
+            "payload_offsets = [0, 8]\n[[selection.approved_machine_information]]\nfield = \"port\"\nany = [\"443\"]\n\
+             [[selection.approved_machine_information]]\nfield = \"payload\"\noffset = 8\nbytes = \"504f\"\n[addresses]",
         );
     let order = parse_unsigned(&text).unwrap();
     assert_eq!(order.sha256, keys::sha256(text.as_bytes()));
@@ -125,7 +126,9 @@ fn an_order_is_read_whole() {
     assert_eq!(order.facility.taps[0].share_ppm, 200_000);
     assert_eq!(order.conditions_min(), 3, "the approval asks for more than the Act's 1");
     assert_eq!(order.prefixes_excluded(), ["9.9.9.0/24".parse().unwrap()]);
-    assert_eq!(order.selection.approved_machine_information.len(), 1);
+    assert_eq!(order.selection.approved_machine_information.len(), 2);
+    assert_eq!(order.selection.payload_offsets, [0, 8]);
+    assert!(!format!("{order:?}").contains("50, 4f") && !format!("{order:?}").contains("80, 79"));
     let conditions = order.approval.unwrap().conditions;
     assert_eq!((conditions.retention_at_most, conditions.rules_at_most), (Some(365), Some(8)));
     assert_eq!(conditions.fields_excluded, [Field::IpLength]);
@@ -187,6 +190,12 @@ fn every_broken_rule_is_refused_by_field() {
             "standard = \"s-1\"",
             "standard = \"s-1\"\napproved_facilities = [\"1.0.0.0/24\"]",
             "selection.approved_facilities: ",
+        ),
+        (
+            ForeignToForeign,
+            "standard = \"s-1\"",
+            "standard = \"s-1\"\npayload_offsets = [0, 1025]",
+            "selection.payload_offsets: 1025 is over 1024",
         ),
         (ForeignToDomestic, "approved_facilities = [\"1.0.0.0/24\"]", "", "selection.approved_facilities: is missing"),
         (DomesticToForeign, "approved_facilities = [\"1.0.0.0/24\"]", "", "selection.approved_facilities: is missing"),

@@ -54,6 +54,8 @@ pub struct OrderTerms {
     pub approved_machine_information: Vec<(Field, Values)>,
     /// Agreements: the party's prefixes.
     pub party_prefixes: Vec<IpNetwork>,
+    /// Offsets that payload conditions may look at.
+    pub payload_offsets: Vec<u16>,
     /// Prefixes that no address condition may touch.
     pub prefixes_excluded: Vec<IpNetwork>,
     /// Fields that no condition may be about.
@@ -82,6 +84,7 @@ impl CheckContext {
                 approved_facilities: order.selection.approved_facilities.clone(),
                 approved_machine_information: order.selection.approved_machine_information.clone(),
                 party_prefixes: order.selection.party_prefixes.clone(),
+                payload_offsets: order.selection.payload_offsets.clone(),
                 prefixes_excluded: order.prefixes_excluded().to_vec(),
                 fields_excluded: conditions.map(|conditions| conditions.fields_excluded.clone()).unwrap_or_default(),
                 domestic_conditions: order.addresses.domestic_conditions,
@@ -265,6 +268,11 @@ impl Checker<'_> {
         if order.fields_excluded.contains(&field) {
             return Err("approval.conditions.fields_excluded forbids this field".to_owned());
         }
+        if let Values::Payload(payload) = values
+            && !order.payload_offsets.iter().any(|offset| u32::from(*offset) == payload.offset)
+        {
+            return Err("offset is not one of the order's selection.payload_offsets".to_owned());
+        }
         let Values::Addresses { prefixes, .. } = values else { return Ok(()) };
         if !prefixes::intersect(prefixes, &order.prefixes_excluded).is_empty() {
             return Err("holds addresses that approval.conditions.prefixes_excluded excludes".to_owned());
@@ -294,18 +302,13 @@ fn read(condition: &Condition) -> Result<Values, String> {
         let names: Vec<_> = items.iter().map(|item| item.name()).collect();
         return Err(format!("item {} does not go with this field; it takes {}", condition.item, names.join(" or ")));
     }
-    if condition.field != Field::Payload {
-        for (key, is_there) in [("offset", condition.offset.is_some()), ("bytes", condition.bytes.is_some())] {
-            if is_there {
-                return Err(format!("{key} is for payload only"));
-            }
-        }
-    }
     let written = Written {
         any: condition.any.as_deref(),
         mask: condition.mask.as_deref(),
         value: condition.value.as_deref(),
         range: condition.range,
+        offset: condition.offset,
+        bytes: condition.bytes.as_deref(),
     };
     Values::parse(condition.field, written)
 }
@@ -355,6 +358,7 @@ fn assemble(rule: &Rule, weighed: Vec<Weighed>, counted: Vec<ConditionKind>) -> 
             Values::TcpFlags(flags) => checked.tcp_flags = Some(flags),
             Values::IpLength(range) => checked.ip_length = Some(range),
             Values::Fragments(states) => checked.fragment = Some(states),
+            Values::Payload(payload) => checked.payload = Some(payload),
         }
     }
     checked

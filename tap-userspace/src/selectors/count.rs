@@ -6,6 +6,7 @@
 //! - Source and destination are one kind. Protocol does not count beside ports or flags, which imply it.
 //! - Under Arts 32 and 33 only what the order's approved list holds counts: the facility as source (32) or as
 //!   destination (33), and approved machine information.
+//! - A payload condition needs an address or port condition beside it that is not trivial: no search of all traffic.
 //! - At least one counted condition is the address of a facility or command information.
 
 use super::check::{CheckContext, OrderTerms};
@@ -41,6 +42,15 @@ pub(super) struct TooFew {
 /// The kinds that count, sorted, each once.
 pub(super) fn counted_kinds(conditions: &[Weighed], context: &CheckContext) -> Result<Vec<ConditionKind>, TooFew> {
     let has = |kind| conditions.iter().any(|condition| condition.field.kind() == kind);
+    if let Some(payload) = conditions.iter().find(|condition| condition.field.kind() == ConditionKind::Payload)
+        && !conditions.iter().any(narrows)
+    {
+        return Err(TooFew {
+            condition: Some(payload.index),
+            field: payload.field.name(),
+            reason: "needs an address or port condition beside it that is not trivial".to_owned(),
+        });
+    }
     let implies_protocol = has(ConditionKind::Port) || has(ConditionKind::TcpFlags);
     let worth: Vec<(&Weighed, Option<&str>)> =
         conditions.iter().map(|condition| (condition, why_not(condition, implies_protocol, context))).collect();
@@ -59,6 +69,11 @@ pub(super) fn counted_kinds(conditions: &[Weighed], context: &CheckContext) -> R
         return Err(blame(to_blame, "no counted condition is of item facility-address or command".to_owned()));
     }
     Ok(kinds.into_iter().collect())
+}
+
+/// Whether a condition says whose packets' payload is looked at.
+fn narrows(condition: &Weighed) -> bool {
+    matches!(condition.field.kind(), ConditionKind::Address | ConditionKind::Port) && !condition.values.is_trivial()
 }
 
 fn blame(not_counted: Option<(&Weighed, &str)>, reason: String) -> TooFew {

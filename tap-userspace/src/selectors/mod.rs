@@ -5,6 +5,7 @@ pub mod activation;
 pub mod check;
 mod count;
 pub mod field;
+mod payload;
 pub mod rule;
 pub mod set;
 pub mod values;

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use tap_common::path::parse::{FRAGMENT_NAMES, Fragment};
 
 use super::field::Field;
-use super::rule::FlagValues;
+use super::payload;
+use super::rule::{FlagValues, PayloadValues};
 
 /// Ports there are.
 const PORTS: u32 = 1 << 16;
@@ -41,12 +42,16 @@ const FLAG_NAMES: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", 
 pub struct Written<'a> {
     /// `any`: alternatives.
     pub any: Option<&'a [String]>,
-    /// `mask` of TCP flags.
+    /// `mask` of TCP flags or payload bytes.
     pub mask: Option<&'a str>,
     /// `value` of TCP flags.
     pub value: Option<&'a str>,
     /// `range` of IP lengths, both ends included.
     pub range: Option<[u32; 2]>,
+    /// `offset` of payload bytes.
+    pub offset: Option<u16>,
+    /// `bytes` of the payload, in hex.
+    pub bytes: Option<&'a str>,
 }
 
 /// The values of a condition, merged and sorted.
@@ -69,6 +74,8 @@ pub enum Values {
     IpLength(RangeInclusive<u32>),
     /// Fragment states.
     Fragments(Vec<Fragment>),
+    /// Payload bytes.
+    Payload(PayloadValues),
 }
 
 /// Selector contents leave no trace.
@@ -89,18 +96,22 @@ impl Values {
             ("mask", written.mask.is_some()),
             ("value", written.value.is_some()),
             ("range", written.range.is_some()),
+            ("offset", written.offset.is_some()),
+            ("bytes", written.bytes.is_some()),
         ];
-        let wanted: &[&str] = if field == Field::TcpFlags {
-            &["mask", "value"]
-        } else if field == Field::IpLength {
-            &["range"]
-        } else {
-            &["any"]
+        let wanted: &[&str] = match field {
+            Field::TcpFlags => &["mask", "value"],
+            Field::IpLength => &["range"],
+            Field::Payload => &["offset", "bytes"],
+            _ => &["any"],
         };
         for (key, is_there) in keys {
+            let may_be_there = field == Field::Payload && key == "mask";
             match (is_there, wanted.contains(&key)) {
                 (false, true) => return Err(format!("{key} is missing")),
-                (true, false) => return Err(format!("{key} is not for {field}; it takes {}", wanted.join(" and "))),
+                (true, false) if !may_be_there => {
+                    return Err(format!("{key} is not for {field}; it takes {}", wanted.join(" and ")));
+                }
                 _ => {}
             }
         }
@@ -115,7 +126,10 @@ impl Values {
             Field::TcpFlags => flags(written.mask.unwrap_or_default(), written.value.unwrap_or_default()),
             Field::IpLength => length(written.range.unwrap_or_default()),
             Field::Fragment => fragments(any),
-            Field::Payload => Err("payload conditions are not supported by this version's kernel ABI 1".to_owned()),
+            Field::Payload => {
+                payload::parse(written.offset.unwrap_or_default(), written.bytes.unwrap_or_default(), written.mask)
+                    .map(Values::Payload)
+            }
         }
     }
 
@@ -136,6 +150,8 @@ impl Values {
             Self::IpLength(range) => range.end() - range.start() + 1 > LENGTHS / TRIVIAL_DIVISOR,
             // Every packet is in one of the three states.
             Self::Fragments(states) => states.len() == FRAGMENT_NAMES.len(),
+            // At least one bit is asked for.
+            Self::Payload(_) => false,
         }
     }
 
@@ -155,6 +171,7 @@ impl Values {
             }
             (Self::IpLength(mine), Self::IpLength(their)) => their.start() <= mine.start() && mine.end() <= their.end(),
             (Self::Fragments(mine), Self::Fragments(theirs)) => mine.iter().all(|mine| theirs.contains(mine)),
+            (Self::Payload(mine), Self::Payload(their)) => mine.is_within(their),
             _ => false,
         }
     }

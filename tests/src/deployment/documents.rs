@@ -94,6 +94,7 @@ share_ppm = {share}
 [selection]
 standard = "{STANDARD}"
 approved_facilities = ["198.51.100.0/24", "203.0.113.0/24", "2001:db8:2::/48"]
+payload_offsets = [0]
 
 [[selection.approved_machine_information]]
 field = "port"

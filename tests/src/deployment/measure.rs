@@ -51,6 +51,16 @@ pub fn rule(id: &str, source: &str, field: &str, port: u16, protocol: &str) -> V
     rule_on(id, ("source-address", source), (field, port), protocol)
 }
 
+/// The same rule with a payload condition: `bytes` at the payload's beginning.
+#[must_use]
+pub fn with_payload(mut rule: Value, bytes: &[u8]) -> Value {
+    let payload = serde_json::json!({"item": "command", "field": "payload", "offset": 0, "bytes": hex::encode(bytes)});
+    if let Some(conditions) = rule.get_mut("conditions").and_then(Value::as_array_mut) {
+        conditions.push(payload);
+    }
+    rule
+}
+
 /// A rule for traffic with this facility address, this port and this protocol.
 #[must_use]
 pub fn rule_on(id: &str, address: (&str, &str), port: (&str, u16), protocol: &str) -> Value {

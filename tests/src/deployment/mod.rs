@@ -19,7 +19,7 @@ use crate::gwtap;
 
 pub use books::{Books, lost, selected};
 pub use certificates::Authority;
-pub use measure::{MeasurePlan, rule, rule_on};
+pub use measure::{MeasurePlan, rule, rule_on, with_payload};
 pub use running::{KernelCounters, METRICS_PORT};
 
 /// The measure of every laboratory order.

@@ -3,6 +3,7 @@ use crate::prefixes::special::Special;
 use serde_json::{Value, json};
 
 mod model;
+mod payload;
 
 fn terms() -> OrderTerms {
     OrderTerms {
@@ -14,6 +15,7 @@ fn terms() -> OrderTerms {
         approved_facilities: Vec::new(),
         approved_machine_information: Vec::new(),
         party_prefixes: Vec::new(),
+        payload_offsets: vec![0, 16],
         prefixes_excluded: Vec::new(),
         fields_excluded: Vec::new(),
         domestic_conditions: true,
@@ -199,7 +201,7 @@ fn malformed_conditions_are_refused_without_their_values() {
         (json!({"item": "aid", "field": "port", "any": []}), "any is empty"),
         (json!({"item": "aid", "field": "port"}), "any is missing"),
         (json!({"item": "aid", "field": "port", "any": ["9443"], "mask": "SYN"}), "mask is not for port"),
-        (json!({"item": "aid", "field": "port", "any": ["9443"], "offset": 3}), "offset is for payload only"),
+        (json!({"item": "aid", "field": "port", "any": ["9443"], "offset": 3}), "offset is not for port"),
         (json!({"item": "aid", "field": "port", "any": ["443", "9443-943"]}), "any[1] is not a port"),
         (json!({"item": "aid", "field": "port", "any": ["+9443"]}), "any[0] is not a port"),
         (json!({"item": "aid", "field": "port", "any": ["94430"]}), "any[0] is not a port"),
@@ -220,7 +222,36 @@ fn malformed_conditions_are_refused_without_their_values() {
         (json!({"item": "aid", "field": "fragment", "any": ["9443"]}), "any[0] is not a fragment state"),
         (
             json!({"item": "command", "field": "payload", "offset": 0, "bytes": "9443", "any": ["x"]}),
-            "payload conditions are not supported",
+            "any is not for payload; it takes offset and bytes",
+        ),
+        (json!({"item": "command", "field": "payload", "bytes": "9443"}), "offset is missing"),
+        (json!({"item": "command", "field": "payload", "offset": 0}), "bytes is missing"),
+        (json!({"item": "command", "field": "payload", "offset": 0, "bytes": ""}), "bytes must be 1 to 32 bytes"),
+        (
+            json!({"item": "command", "field": "payload", "offset": 0, "bytes": "94".repeat(33)}),
+            "bytes must be 1 to 32 bytes",
+        ),
+        (json!({"item": "command", "field": "payload", "offset": 0, "bytes": "944"}), "bytes is not pairs of hex"),
+        (
+            json!({"item": "command", "field": "payload", "offset": 0, "bytes": "9443", "mask": "ff"}),
+            "mask is not as long as bytes",
+        ),
+        (
+            json!({"item": "command", "field": "payload", "offset": 0, "bytes": "9443", "mask": "fg"}),
+            "mask is not pairs of hex",
+        ),
+        (
+            json!({"item": "command", "field": "payload", "offset": 0, "bytes": "9443", "mask": "0000"}),
+            "mask looks at no bit",
+        ),
+        (json!({"item": "command", "field": "payload", "offset": 1025, "bytes": "9443"}), "offset is over 1024"),
+        (
+            json!({"item": "command", "field": "payload", "offset": 1, "bytes": "9443"}),
+            "offset is not one of the order's",
+        ),
+        (
+            json!({"item": "command", "field": "payload", "offset": 0, "bytes": "9443", "value": "SYN"}),
+            "value is not for payload",
         ),
         (json!({"item": "aid", "field": "payload", "any": ["9443"]}), "item aid does not go"),
     ] {
