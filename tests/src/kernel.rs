@@ -1,6 +1,7 @@
 //! What tests of the kernel side share: a set of one rule, its tables, a frame it selects, the program's clock.
 
 use anyhow::Result;
+use std::ops::RangeInclusive;
 use tap_common::abi::policy::Lease;
 use tap_common::abi::rule::ConditionKind;
 use tap_common::limits::LEASE_NS_MAX;
@@ -15,15 +16,36 @@ use tap_userspace::selectors::{CheckedRule, CheckedSet};
 /// # Errors
 /// Never for these values; the compiler of tables may refuse.
 pub fn tables(port: Option<u16>) -> Result<Tables> {
+    tables_of(vec![rule(port.map(|port| vec![port..=port]))?], (1_000_000, 7))
+}
+
+/// The same with a rule for each element, to any of its ports.
+///
+/// # Errors
+/// As [`tables`].
+pub fn tables_of_ports(rules: &[&[u16]]) -> Result<Tables> {
+    let one = |ports: &&[u16]| rule(Some(ports.iter().map(|port| *port..=*port).collect()));
+    tables_of(rules.iter().map(one).collect::<Result<_>>()?, (1_000_000, 7))
+}
+
+/// As [`tables`] for any port, with a sample of `ppm` parts per million of the flows by `seed`.
+///
+/// # Errors
+/// As [`tables`].
+pub fn tables_sampled(ppm: u32, seed: u64) -> Result<Tables> {
+    tables_of(vec![rule(None)?], (ppm, seed))
+}
+
+fn rule(destination_port: Option<Vec<RangeInclusive<u16>>>) -> Result<CheckedRule> {
     let prefixes = vec!["198.51.100.0/24".parse()?];
-    let rule = CheckedRule {
+    Ok(CheckedRule {
         id: "one".into(),
         act: "a-1".into(),
         source_address: Some(AddressValues { item: AddressItem::FacilityAddress, entries: prefixes.clone(), prefixes }),
         destination_address: None,
         address: None,
         source_port: None,
-        destination_port: port.map(|port| vec![port..=port]),
+        destination_port,
         port: None,
         protocol: Some(vec![17]),
         tcp_flags: None,
@@ -31,21 +53,17 @@ pub fn tables(port: Option<u16>) -> Result<Tables> {
         fragment: None,
         payload: None,
         counted: vec![ConditionKind::Address, ConditionKind::Protocol],
-    };
-    let set = CheckedSet {
-        measure: "m-1".into(),
-        version: 1,
-        sha256: [0; 32],
-        rules: vec![rule],
-        scope: None,
-        valid_until: None,
-    };
+    })
+}
+
+fn tables_of(rules: Vec<CheckedRule>, (sampling_ppm, sampling_seed): (u32, u64)) -> Result<Tables> {
+    let set = CheckedSet { measure: "m-1".into(), version: 1, sha256: [0; 32], rules, scope: None, valid_until: None };
     let country = CountryTable::from_flags(&["203.0.113.0/24".parse()?], &[], AddressClass::Foreign)?;
     let parameters = MeasureParameters {
         directions: 1 << Direction::ForeignToDomestic as u32,
         conditions_min: 2,
-        sampling_ppm: 1_000_000,
-        sampling_seed: 7,
+        sampling_ppm,
+        sampling_seed,
     };
     Ok(Tables::compile(&set, &parameters, &country)?)
 }
