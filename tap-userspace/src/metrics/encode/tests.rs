@@ -1,6 +1,7 @@
 //! What stands on the page, and what may not.
 
 use super::*;
+use crate::control::status::MeasureStatus;
 use crate::metrics::page::{LABEL_NAMES, checked};
 use std::collections::{BTreeMap, BTreeSet};
 
