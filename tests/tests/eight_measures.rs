@@ -17,6 +17,8 @@ use tap_userspace::prefixes::country::CountryTable;
 use tap_userspace::selectors::check::{CheckContext, check};
 use tap_userspace::selectors::{CheckedSet, SelectorSet};
 
+/// Instructions that the verifier may process (kernel/bpf/verifier.c, `BPF_COMPLEXITY_LIMIT_INSNS`).
+const VERIFIED_MAX: u32 = 1_000_000;
 const SEED: u64 = 0x5eed;
 const START_NS: u64 = 1_000_000_000;
 
@@ -81,7 +83,7 @@ fn host_and_kernel_decide_alike_for_several_measures() {
     stay_on_this_cpu().unwrap();
     let mut random = Random::printed("host_and_kernel_decide_alike_for_several_measures");
     let packets = if need::long() { 40_000 } else { 2_500 };
-    for count in [1, 2] {
+    for count in [1, 2, 3, MEASURES_MAX] {
         let measures: Vec<Measure> = (0..count).map(|_| measure(&mut random, count)).collect();
         let tables = tables(&measures);
         let mut host = HostWorld::new(&tables, config(true));
@@ -119,6 +121,14 @@ fn host_and_kernel_decide_alike_for_several_measures() {
         }
         let verified = kernel.verified_instructions().unwrap();
         println!("{count} measures, {verified:?} instructions verified: {given:?}");
+        if count == MEASURES_MAX {
+            assert_eq!(tables.rule_words, 4);
+            let all: std::collections::BTreeSet<&str> =
+                given.iter().flat_map(|of| of.keys().map(String::as_str)).collect();
+            for verdict in ["NotSampled", "OverCap", "NotMatched", "WrongDirection", "Selected"] {
+                assert!(all.contains(format!("Some({verdict})").as_str()), "{verdict}: {all:?}");
+            }
+        }
     }
 }
 
@@ -154,4 +164,22 @@ fn each_measure_gets_what_it_gets_alone() {
         println!("{count} measures: {matched} rules matched");
         assert!(matched > 100, "{matched}");
     }
+}
+
+/// The largest program there is: eight measures, 256 rules, every dimension, 64 signatures, sampling and cap.
+#[test]
+fn the_largest_program_is_within_the_verifiers_bound() {
+    if !need::root() {
+        return;
+    }
+    let mut random = Random::from_seed(11);
+    let measures: Vec<Measure> = (0..MEASURES_MAX).map(|_| measure(&mut random, MEASURES_MAX)).collect();
+    let mut tables = tables(&measures);
+    // Every dimension and as many signatures as there are places: those that are not filled match nothing.
+    tables.dimensions = 2_047;
+    tables.signatures = u32::try_from(SIGNATURES_MAX).unwrap();
+    let mut kernel = KernelWorld::new(&tables, config(true)).unwrap();
+    let verified = kernel.verified_instructions().unwrap().unwrap_or(0);
+    println!("{verified} instructions verified");
+    assert!(verified > 0 && verified < VERIFIED_MAX, "{verified}");
 }
