@@ -213,7 +213,8 @@ fn payload(random: &mut Random) -> Value {
     })
 }
 
-fn rule(random: &mut Random, number: usize) -> Value {
+/// A rule of [`selector_set`], with the id `r` and its number.
+pub fn rule(random: &mut Random, number: usize) -> Value {
     let mut fields = vec![random.pick(["source-address", "destination-address", "address"])];
     fields.push(random.pick(["source-port", "destination-port", "port", "tcp-flags", "ip-length", "fragment"]));
     for more in ["source-address", "destination-address", "address", "source-port", "destination-port", "port"] {

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod deployment;
+pub mod fuzz;
 pub mod generate;
 pub mod gwtap;
 pub mod kernel;

@@ -5,6 +5,7 @@ mod build_ebpf;
 mod check;
 mod command;
 mod demo;
+mod fuzz;
 mod setup;
 mod test;
 mod test_vm;
@@ -26,6 +27,8 @@ enum Verb {
     Setup(setup::Args),
     /// Builds and runs every test; says what could not run and why
     Test(test::Args),
+    /// Fuzzes the packet's decision, guided by coverage (needs a C++ compiler)
+    Fuzz(fuzz::Args),
     /// Shows the whole product on real traffic in network namespaces (needs root)
     Demo(demo::Args),
     /// Builds the XDP program from its source, or checks that the committed object is what its source builds
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = match Line::parse().verb {
         Verb::Setup(args) => setup::setup(&args),
         Verb::Test(args) => test::test(&args),
+        Verb::Fuzz(args) => fuzz::fuzz(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
         Verb::Bench(args) => bench::bench(&args),

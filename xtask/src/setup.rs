@@ -36,6 +36,7 @@ const TEST: &[Package] = &[
     ("qemu-system-x86", "virtual machines that run the tests on other kernels"),
     ("xz-utils", "unpacks kernel modules"),
     ("zstd", "unpacks kernel modules"),
+    ("g++", "compiles libFuzzer, which drives `cargo xtask fuzz`"),
 ];
 
 const EBPF: &[Package] = &[

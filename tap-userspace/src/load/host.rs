@@ -72,6 +72,11 @@ impl<'a> HostWorld<'a> {
         }
     }
 
+    /// Goes on with another generation's tables; leases, buckets and credits carry over, as in the shared maps.
+    pub fn replace(&mut self, tables: &'a Tables) {
+        self.tables = tables;
+    }
+
     /// Sets the injected clock; [`Laboratory::decide`] does it for each frame.
     pub fn set_now(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
