@@ -6,7 +6,11 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+#[cfg(feature = "laboratory")]
+pub mod explain;
 pub mod keygen;
+#[cfg(feature = "laboratory")]
+mod laboratory_world;
 pub mod log;
 pub mod order;
 mod order_new;
@@ -34,6 +38,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    #[cfg(feature = "laboratory")]
+    Explain(explain::Args),
     Keygen(keygen::Args),
     Order(order::Args),
     Receive(receive::Args),
@@ -62,6 +68,8 @@ impl Refused {
 pub fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let result = match verb {
+        #[cfg(feature = "laboratory")]
+        Verb::Explain(args) => explain::run(args),
         Verb::Keygen(args) => keygen::run(args),
         Verb::Order(args) => order::run(args),
         Verb::Receive(args) => receive::run(args),

@@ -6,6 +6,7 @@
 
 pub mod capture;
 pub mod cpu;
+pub mod explain;
 pub mod line;
 pub mod replay;
 pub mod setup;

@@ -7,13 +7,18 @@ use super::replay::Labels;
 use crate::load::{LoadError, MeasureParameters, Tables};
 use crate::prefixes::country::CountryTable;
 use crate::selectors::check::{self, CheckContext, Refusal};
-use crate::selectors::{SelectorError, SelectorSet};
+use crate::selectors::{CheckedRule, SelectorError, SelectorSet};
+
+/// The laboratory's seed of the flow hash. A mirror host's is secret and rotates; this one lets a replay be repeated.
+pub const SAMPLING_SEED: u64 = 0;
 
 /// A compiled laboratory world.
 #[derive(Debug)]
 pub struct Setup {
     /// Ids of the rules, by index.
     pub rule_ids: Vec<String>,
+    /// The rules, by index.
+    pub rules: Vec<CheckedRule>,
     /// The country table.
     pub country: CountryTable,
     /// The compiled generation.
@@ -63,8 +68,8 @@ impl Setup {
             sampling_seed: sample.seed,
         };
         let tables = Tables::compile(&set, &parameters, &country)?;
-        let rule_ids = set.rules.into_iter().map(|rule| rule.id).collect();
-        Ok(Self { rule_ids, country, tables })
+        let rule_ids = set.rules.iter().map(|rule| rule.id.clone()).collect();
+        Ok(Self { rule_ids, rules: set.rules, country, tables })
     }
 
     /// What lines are made with.
