@@ -170,6 +170,8 @@ impl Reader<'_> {
             tcp_flags: ports.flags,
             ip_length: ip_length.into(),
             fragment,
+            // Asked for here, byte by byte: see `Reading::has_payload`.
+            payload: Vec::new(),
         })
     }
 
@@ -199,6 +201,8 @@ impl Reader<'_> {
             tcp_flags: ports.flags,
             ip_length,
             fragment,
+            // Asked for here, byte by byte: see `Reading::has_payload`.
+            payload: Vec::new(),
         })
     }
 
