@@ -96,7 +96,7 @@ fn fuzz_target(target: &str, program: &Path, seconds: u64, planted: bool) -> Res
         .arg(format!("-max_len={INPUT_BYTES_MAX}"))
         .arg(format!("-timeout={INPUT_SECONDS_MAX}"))
         .arg(format!("-artifact_prefix={}/", found.display()))
-        .args(["-print_final_stats=1", "-verbosity=1", "-reload=0"])
+        .args(["-print_final_stats=1", "-verbosity=1", "-reload=0", "-len_control=0"])
         // Tables of a megabyte come and go: without this the kernel would clear their pages each time, six times as slow.
         .envs(["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"].map(|name| (name, "268435456")))
         .env(PLANTED, if planted { "1" } else { "0" });
