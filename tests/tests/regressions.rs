@@ -85,3 +85,19 @@ fn every_finding_by_operations_is_decided_alike_in_the_kernel() {
     }
     assert!(compared > 0, "no finding decides a frame");
 }
+
+/// Every world of the target is one that the kernel verifies.
+#[test]
+fn every_world_of_the_fuzzer_is_verified() {
+    if !need::root() {
+        return;
+    }
+    let mut refused = Vec::new();
+    for (number, world) in bytes::worlds().unwrap().iter().enumerate() {
+        match KernelWorld::new(&world.tables, bytes::config()) {
+            Ok(mut kernel) => println!("world {number}: {:?} instructions", kernel.verified_instructions().unwrap()),
+            Err(error) => refused.push(format!("world {number}: {error}")),
+        }
+    }
+    assert!(refused.is_empty(), "{refused:#?}");
+}
