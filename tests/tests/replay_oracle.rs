@@ -61,7 +61,7 @@ struct Replayed {
 /// Every rule file, replayed once for all checks.
 static REPLAYED: LazyLock<Vec<Replayed>> = LazyLock::new(|| {
     let files = listed("cases/rules", &["json"]);
-    assert!(files.len() >= 10, "at least ten rule files");
+    assert!(files.len() >= 30, "at least thirty rule files");
     let replayed = |path: &PathBuf| {
         let rules = RuleFile::read(path).unwrap();
         Replayed { name: name(path), lines: lines(&rules), rules }
@@ -91,6 +91,7 @@ fn is_selected(line: &Value) -> bool {
 /// Without any tool: how many packets of each capture each rule file selects.
 #[test]
 fn every_rule_file_selects_what_it_states() {
+    let (mut found, mut stated) = (BTreeMap::new(), BTreeMap::new());
     for replayed in REPLAYED.iter() {
         let mut selected = BTreeMap::new();
         for (path, lines) in &replayed.lines {
@@ -99,8 +100,12 @@ fn every_rule_file_selects_what_it_states() {
                 selected.insert(name(path), count);
             }
         }
-        assert_eq!(selected, replayed.rules.selects, "{}", replayed.name);
+        if selected != replayed.rules.selects {
+            found.insert(&replayed.name, selected);
+            stated.insert(&replayed.name, replayed.rules.selects.clone());
+        }
     }
+    assert_eq!(found, stated);
 }
 
 #[test]
@@ -146,6 +151,10 @@ fn every_rule_file_matches_and_selects_what_the_oracle_does() {
     let dissected = dissected(&tshark);
     let decisions = decisions();
     for Replayed { name: rules_name, rules, lines } in REPLAYED.iter() {
+        // The widest ones cost the oracle most; without it their counts are checked all the same.
+        if !need::long() && rules.set["rules"].as_array().unwrap().len() > 64 {
+            continue;
+        }
         let evaluated = rules.evaluated().unwrap();
         let mut selected = 0;
         for (path, lines) in lines {
