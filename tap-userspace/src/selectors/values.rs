@@ -103,7 +103,14 @@ impl Values {
             Field::TcpFlags => &["mask", "value"],
             Field::IpLength => &["range"],
             Field::Payload => &["offset", "bytes"],
-            _ => &["any"],
+            Field::SourceAddress
+            | Field::DestinationAddress
+            | Field::Address
+            | Field::SourcePort
+            | Field::DestinationPort
+            | Field::Port
+            | Field::Protocol
+            | Field::Fragment => &["any"],
         };
         for (key, is_there) in keys {
             let may_be_there = field == Field::Payload && key == "mask";

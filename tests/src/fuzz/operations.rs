@@ -82,7 +82,11 @@ impl Script {
         let count = 1 + usize::from(input.byte() % 4);
         let options = input.byte();
         let mut random = Random::from_seed(u64::from(input.byte()));
-        let ppm = |bits: u8| [1_000_000, 700_000, 1_000_000, 0][usize::from(bits & 3)];
+        let ppm = |bits: u8| match bits & 3 {
+            1 => 700_000,
+            3 => 0,
+            _ => 1_000_000,
+        };
         let mut measures: Vec<Measure> = (0..count)
             .map(|slot| measure(&mut random, 4, ppm(options >> (slot % 2 * 2)), options & 0x10 != 0 && slot == 0))
             .collect();

@@ -221,7 +221,12 @@ impl Way<'_> {
     fn sample(&self, reached: bool) -> Vec<String> {
         let thresholds = self.asked.iter().filter_map(|asked| match asked {
             Asked::Threshold(slot, threshold) => Some((slot, threshold)),
-            _ => None,
+            Asked::Lease(..)
+            | Asked::Cap(..)
+            | Asked::Credit(..)
+            | Asked::ExactClock
+            | Asked::Trie(_)
+            | Asked::Table(_) => None,
         });
         let hash = flow_hash(&self.decision.headers, super::setup::SAMPLING_SEED);
         let saw = thresholds.map(|(slot, threshold)| format!("slot {slot}: hash {hash}, threshold {threshold}"));
@@ -237,7 +242,9 @@ impl Way<'_> {
             let line = match asked {
                 Asked::Credit(bucket, credit) => format!("bucket {bucket}: {} bytes held", credit.bytes),
                 Asked::Cap(bucket, cap) => format!("bucket {bucket}: {} bytes an epoch", cap.epoch_credit_bytes),
-                _ => continue,
+                Asked::Lease(..) | Asked::Threshold(..) | Asked::ExactClock | Asked::Trie(_) | Asked::Table(_) => {
+                    continue;
+                }
             };
             if !saw.contains(&line) {
                 saw.push(line);
