@@ -140,7 +140,7 @@ fn check(link: &Link, attach: Attach, bytes: usize) -> Result<()> {
     const COUNT: usize = 40;
     let records = link.tapped(attach, COUNT, |sender| send_pairs(sender, COUNT, bytes))?.concat();
     ensure!(records.len() == COUNT, "{} records of {COUNT} selected frames", records.len());
-    let right = |record: &Record| record.destination_port == 443 && u32::from(record.ip_length) as usize == bytes - 14;
+    let right = |record: &Record| record.destination_port == 443 && record.ip_length as usize == bytes - 14;
     ensure!(records.iter().all(right), "a record of another frame: {:?}", records.iter().find(|record| !right(record)));
     Ok(())
 }

@@ -153,6 +153,7 @@ pub(super) fn digest(tables: &Tables, constants: Constants) -> [u8; 32] {
 }
 
 /// A map of the object as an array.
+#[cfg(feature = "laboratory")]
 pub(super) fn array<T: Layout>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, Plain<T>>, LoadError> {
     let map = ebpf.take_map(name).ok_or(LoadError::Missing { what: name })?;
     Array::try_from(map).map_err(|error| LoadError::map(name, error))
@@ -172,6 +173,7 @@ fn data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
 }
 
 /// Whether a map of this name holds the generation's tables.
+#[cfg(feature = "laboratory")]
 pub(super) fn is_table(name: &str) -> bool {
     const NAMES: [&str; 11] = [
         "SELECTOR4",
