@@ -1,5 +1,6 @@
 //! Several measures on one facility: host and kernel decide alike, and each measure gets what it would get alone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its report")]
+#![allow(clippy::needless_range_loop, reason = "the slot is what the loop is about")]
 
 use std::collections::BTreeMap;
 use tap_common::abi::policy::{CapPolicy, Lease};

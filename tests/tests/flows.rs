@@ -1,6 +1,7 @@
 //! The sample: of flows as networks have them (a subnet to one server, ports in sequence, EUI-64 identifiers) the share that
 //! was asked for, whole flows, both directions together, and another sample with another seed; host and kernel alike.
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, reason = "a test's panic is its report")]
+#![allow(clippy::type_complexity, reason = "a table of named shapes")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tap_common::abi::record::FLAG_PORTS;

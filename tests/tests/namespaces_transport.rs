@@ -1,5 +1,7 @@
 //! Linux routers that mirror into a tunnel: the tap judges the frames inside, byte for byte, and nothing else.
 
+#![allow(clippy::indexing_slicing, reason = "counters are indexed by their own enums")]
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! Payload conditions: packets whose payload is known by construction, against the naive evaluation of the rules; host and
 //! kernel alike.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its report")]
+#![allow(clippy::indexing_slicing, clippy::wildcard_enum_match_arm, reason = "a test's panic is its report")]
 
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,6 +1,7 @@
 //! Sets with very many scattered full-length addresses: hashed tables, tries around them, against a naive set; host and
 //! kernel alike, and their memory as the formula says.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its report")]
+#![allow(clippy::indexing_slicing, reason = "indices are drawn below the length")]
 
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
