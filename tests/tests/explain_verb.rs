@@ -1,6 +1,7 @@
 //! `gwtap explain`: it says what `replay` says, names the condition that failed first, and refuses what it cannot read.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's panic is its report")]
 
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tap_tests::gwtap::{self, Outcome};
 use tap_tests::oracle::RuleFile;
@@ -63,6 +64,27 @@ fn of_wikipedia(number: &str, more: &[&str]) -> Outcome {
     let capture = here("pcaps/zeek__wikipedia.pcap");
     verb(&[&["--pcap", capture.to_str().unwrap(), "--number", number], more].concat())
 }
+
+/// Text and JSON of a packet that is selected, one that no rule matches and one that is no IP.
+#[test]
+fn three_packets_are_explained_as_written() {
+    let cases: [(&str, Outcome, Outcome); 3] = [
+        ("selected", of_wikipedia("6", &[]), of_wikipedia("6", &["--json"])),
+        ("not-matched", of_wikipedia("1", &[]), of_wikipedia("1", &["--json"])),
+        ("not-ip", verb(&["--hex", ARP]), verb(&["--hex", ARP, "--json"])),
+    ];
+    for (name, text, json) in cases {
+        assert_eq!((text.code, text.stderr.as_str()), (Some(0), ""), "{name}");
+        let stored = |kind: &str| std::fs::read_to_string(here(&format!("cases/explain/{name}.{kind}")));
+        assert_eq!(text.stdout, stored("txt").unwrap_or_default(), "{name}:\n{}", text.stdout);
+        assert_eq!(json.stdout, stored("json").unwrap_or_default(), "{name}:\n{}", json.stdout);
+        let value: Value = serde_json::from_str(&json.stdout).unwrap();
+        assert!(text.stdout.contains(&format!("verdict    {}", value["verdict"].as_str().unwrap())), "{name}");
+    }
+}
+
+/// An ARP request.
+const ARP: &str = "ff:ff:ff:ff:ff:ff 02:00:00:00:00:01 08:06 00:01 08:00 06:04 00:01";
 
 #[test]
 fn what_cannot_be_explained_is_said() {

@@ -25,8 +25,8 @@ use tap_common::path::verdict::{Decision, Outcome};
 pub struct Explanation<'a> {
     /// The stages, in order.
     pub stages: Vec<Stage>,
-    /// Every rule, when selection was reached.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Every rule, when selection was reached; the line's `rules` are those that match.
+    #[serde(rename = "rule_outcomes", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleOutcome<'a>>,
     /// What `replay` says of the packet.
     #[serde(flatten)]
