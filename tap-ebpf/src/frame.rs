@@ -118,10 +118,10 @@ impl Frame for XdpFrame {
     }
 }
 
-/// Hides `end` from the optimiser: it would turn `start + 1 > end` into `start >= end`, from which the verifier learns
+/// Hides a number from the optimiser. Of an end it would turn `start + 1 > end` into `start >= end`, from which the verifier learns
 /// nothing. It must be a real instruction, because an empty one gives two line records for one place (`EINVAL` at load).
 #[inline(always)]
-fn barrier(end: usize) -> usize {
+pub(crate) fn barrier(end: usize) -> usize {
     let mut end = end;
     // SAFETY: assigns a register to itself.
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) end, options(pure, nomem, nostack)) };

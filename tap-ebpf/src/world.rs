@@ -256,7 +256,7 @@ impl World for KernelWorld {
 
     #[inline(always)]
     fn address_masks(&self, class: u32) -> Option<&ClassMasks> {
-        match maps::tables().address_masks.get(class as usize) {
+        match maps::tables().address_masks.get(followed(class)) {
             Some(near) => Some(near),
             None => maps::ADDRESS_MASKS.get(class),
         }
@@ -269,7 +269,7 @@ impl World for KernelWorld {
 
     #[inline(always)]
     fn port_masks(&self, class: u32) -> Option<&ClassMasks> {
-        match maps::tables().port_masks.get(class as usize) {
+        match maps::tables().port_masks.get(followed(class)) {
             Some(near) => Some(near),
             None => maps::PORT_MASKS.get(class),
         }
@@ -282,12 +282,12 @@ impl World for KernelWorld {
 
     #[inline(always)]
     fn tcp_flags_mask(&self, index: u32) -> Option<&RuleMask> {
-        maps::tables().tcp_flags_mask.get(index as usize)
+        maps::tables().tcp_flags_mask.get(followed(index))
     }
 
     #[inline(always)]
     fn ip_length_class(&self, length: u32) -> u32 {
-        maps::tables().ip_length_class.get(length as usize).copied().map_or(0, u32::from)
+        maps::tables().ip_length_class.get(followed(length)).copied().map_or(0, u32::from)
     }
 
     #[inline(always)]
@@ -307,7 +307,7 @@ impl World for KernelWorld {
 
     #[inline(always)]
     fn signature(&self, index: u32) -> Option<&Signature> {
-        maps::tables().signatures.get(index as usize)
+        maps::tables().signatures.get(followed(index))
     }
 }
 
@@ -338,4 +338,11 @@ impl KernelWorld {
 #[inline(always)]
 fn injected_ns() -> u64 {
     maps::CLOCK.get(0).copied().unwrap_or(0)
+}
+
+/// An index that is about to be compared with a table's length, as one number of 64 bits: LLVM may otherwise compare one
+/// 32-bit copy of it and use another, and verifiers up to 6.1 do not see that they are the same.
+#[inline(always)]
+fn followed(index: u32) -> usize {
+    crate::frame::barrier(index as usize)
 }
