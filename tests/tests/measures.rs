@@ -100,7 +100,9 @@ fn several() -> Result<()> {
     ensure!((status.share.limit - 0.3).abs() < 1e-9, "the largest share, not the sum: {:?}", status.share);
 
     wait_until("end of the second order", Duration::from_secs(90), || {
-        deployment.status().is_ok_and(|now| measure(&now, SECOND).is_ok_and(|second| !second.lease.live))
+        deployment.status().is_ok_and(|now| {
+            measure(&now, SECOND).is_ok_and(|second| !second.lease.live && second.lease.refused.is_some())
+        })
     })?;
     std::thread::sleep(Duration::from_millis(500));
     let ended = deployment.status()?;
