@@ -4,8 +4,7 @@
 //! only, because a later fragment has no ports. None of the standard selector functions (RFC 5475, 6.2) is
 //! direction-independent, so the export names this one `gwtap-flow-hash` and gives the probability.
 //!
-//! Each end of the flow becomes an odd number; their product is the same in both directions, and its upper bits depend on
-//! every bit of both. One hash serves all measures: their samples are nested, the smaller inside the larger.
+//! Each end of the flow becomes an odd number; their product is the same in both directions, and is mixed twice more. One hash serves all measures: their samples are nested, the smaller inside the larger.
 
 use super::parse::{Fragment, Headers};
 use super::verdict::Decision;
@@ -25,6 +24,8 @@ pub fn flow_hash(headers: &Headers, seed: u64) -> u32 {
     let (source_port, destination_port) = if whole { (headers.source_port, headers.destination_port) } else { (0, 0) };
     let ends = end(headers.source, source_port, seed).wrapping_mul(end(headers.destination, destination_port, seed));
     let flow = (ends ^ (ends >> 32) ^ u64::from(headers.protocol)).wrapping_mul(MIX_FLOW);
+    // Once more: what stands at the top of a factor, a port, reaches only the top of the product.
+    let flow = (flow ^ (flow >> 32)).wrapping_mul(MIX_HIGH);
     (flow >> 32) as u32
 }
 
@@ -56,10 +57,11 @@ pub fn threshold(ppm: u32) -> u64 {
     (if ppm < PPM { ppm } else { PPM } << 32) / PPM
 }
 
-/// An odd number for one end of a flow: seed, address and port, moved up by a bit so that no bit of them is lost.
+/// An odd number for one end of a flow: seed, address and port, moved up by a bit. The uppermost bit of an IPv6 address's lower
+/// half is lost by that: two addresses that differ in it alone are one flow to the sample.
 #[inline(always)]
 fn end(address: [u64; 2], port: u16, seed: u64) -> u64 {
     let [high, low] = address;
-    let folded = low ^ high.wrapping_mul(MIX_HIGH) ^ (u64::from(port) << 47) ^ seed;
+    let folded = low ^ high.wrapping_mul(MIX_HIGH) ^ (u64::from(port) << 32) ^ seed;
     (folded << 1) | 1
 }
