@@ -42,9 +42,26 @@ pub fn virtual_machine(what: &str) -> bool {
     if inside_machine() {
         return true;
     }
-    let check = std::thread::current().name().unwrap_or("main").to_owned();
-    note(std::env::var_os(NOT_RUN).as_deref().map(Path::new), &check, &format!("{VM_RING} ({what})"));
+    elsewhere(what);
     false
+}
+
+/// Notes that the running check, or a part of it, could not run because this kernel was built without `what`, which stock
+/// kernels have: it belongs to the virtual machines, and is absent only where it is missing there.
+///
+/// # Panics
+/// As [`absent`], inside a virtual machine.
+pub fn kernel_without(what: &str) {
+    if inside_machine() {
+        absent(&format!("the kernel has no {what}"));
+    } else {
+        elsewhere(&format!("the kernel here has no {what}"));
+    }
+}
+
+fn elsewhere(why: &str) {
+    let check = std::thread::current().name().unwrap_or("main").to_owned();
+    note(std::env::var_os(NOT_RUN).as_deref().map(Path::new), &check, &format!("{VM_RING} ({why})"));
 }
 
 /// Whether the caller runs inside a virtual machine of `cargo xtask test --vm`, which is most often an emulated one.

@@ -79,7 +79,7 @@ fn an_agent_takes_the_configured_transport_off() -> Result<()> {
     let lab = TunnelLab::new()?;
     let parameters = ["id", "5", "dstport", "4789", "local", REMOTE4, "remote", LOCAL4];
     if !lab.mirror_into("vxlan", &parameters)? {
-        need::absent("the kernel has no vxlan device");
+        need::kernel_without("vxlan device");
         return Ok(());
     }
     let deployment = Deployment::new(Plan {
@@ -126,7 +126,7 @@ fn run(peers: &[Peer]) -> Result<()> {
     for peer in peers {
         if !lab.mirror_into(peer.device, &peer.parameters)? {
             if absent.insert(peer.device) {
-                need::absent(&format!("the kernel has no {} device", peer.device));
+                need::kernel_without(&format!("{} device", peer.device));
             }
             continue;
         }

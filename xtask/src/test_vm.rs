@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -77,6 +77,41 @@ pub(crate) fn test(names: &[String], args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(total.close())
+}
+
+/// Runs these checks, which this machine cannot, in a machine with the oldest kernel. Returns how many passed.
+///
+/// # Errors
+/// One of them failed there, could not run there either, or is in no program of the suite.
+pub(crate) fn these(checks: &BTreeSet<String>) -> Result<u64> {
+    let mut wanting = checks.clone();
+    let mut chosen = Vec::new();
+    for program in programs()? {
+        let listed = Command::new(&program.file).arg("--list").output().context("a list of tests")?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+        let filter: Vec<String> = names.filter(|&name| wanting.remove(name)).map(str::to_owned).collect();
+        if !filter.is_empty() {
+            chosen.push(TestProgram { filter, ..program });
+        }
+    }
+    if !wanting.is_empty() {
+        bail!("checks for machines in no program of the suite: {wanting:?}");
+    }
+    let kernel = find(limits::CI_KERNELS[0])?;
+    println!(
+        "\n== in a machine, kernel {}: {}",
+        kernel.name,
+        Vec::from_iter(checks.iter().map(String::as_str)).join(", ")
+    );
+    let directory = target().join(format!("vm/{}-these", kernel.name));
+    let outcome = vm::run(&Machine { gwtap: Some(gwtap()?), ..Machine::new(kernel.clone()) }, &chosen, &directory)?;
+    let mut total = Total::default();
+    total.show(&outcome, &kernel.name);
+    if !total.faults.is_empty() || !total.not_run.is_empty() || total.passed < checks.len() as u64 {
+        bail!("{}: {:?}, not run: {:?}", directory.join("console.txt").display(), total.faults, total.not_run);
+    }
+    Ok(total.passed)
 }
 
 /// What all machines reported.
