@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod order;
 pub mod path;
 pub mod prefixes;
+pub mod privilege;
 pub mod receive;
 pub mod run;
 pub mod selectors;

@@ -3,6 +3,7 @@
 use super::Refused;
 use super::log::Log;
 use crate::config::{Config, DEFAULT_FILE};
+use crate::privilege::{self, Keep};
 use crate::run::{self, RunError};
 use anyhow::bail;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.log.begin()?;
     let config = Config::load(&args.config)?;
+    privilege::harden(&config.privilege, Keep::Tap).map_err(Refused::because)?;
     match run::run(config) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(RunError::Refused(reason)) => Err(Refused::because(reason)),

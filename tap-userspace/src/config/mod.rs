@@ -15,6 +15,7 @@ pub use error::ConfigError;
 pub use measure::{Acknowledgement, Export, Measure, SpoolSection};
 
 use crate::limits;
+use crate::privilege::Privilege;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,9 @@ pub struct Config {
     pub metrics: Metrics,
     /// What must outlive a restart.
     pub state: State,
+    /// Exceptions that somebody answers for in writing.
+    #[serde(default)]
+    pub privilege: Privilege,
 }
 
 /// `[host]`

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::keys::parse_sha256;
+use crate::privilege::Privilege;
 use crate::transport::tls::TlsFiles;
 
 /// What the receiving facility needs to know.
@@ -25,6 +26,9 @@ pub struct ReceiveConfig {
     /// Prometheus.
     #[serde(default)]
     pub metrics: Metrics,
+    /// Exceptions that somebody answers for in writing.
+    #[serde(default)]
+    pub privilege: Privilege,
 }
 
 /// `[listen]`

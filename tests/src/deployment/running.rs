@@ -83,6 +83,10 @@ listen = "127.0.0.1:{METRICS_PORT}"
 
 [state]
 directory = "state"
+
+[privilege]
+swap = "allowed: laboratory"
+core_pattern = "allowed: laboratory"
 "#,
             interface = plan.interface,
         )
@@ -105,6 +109,10 @@ directory = "{store}"
 [[host]]
 id = "{host_key}"
 certificate_sha256 = "{certificate}"
+
+[privilege]
+swap = "allowed: laboratory"
+core_pattern = "allowed: laboratory"
 "#,
             port = measure.port,
             store = measure.file("store"),
