@@ -1,5 +1,6 @@
 //! gwtap: the agent on the mirror host and the receiving facility.
 
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

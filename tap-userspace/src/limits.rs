@@ -156,3 +156,20 @@ pub const ID_BYTES_MAX: usize = 64;
 pub const KEY_EPOCH_DAYS_MAX: u32 = 31;
 /// Bytes of a selector set: a million addresses in their longest form.
 pub const SELECTOR_SET_BYTES_MAX: usize = 64 << 20;
+
+// The audit log.
+
+/// Bytes of a log entry: what the two-byte length of an entry bundle (C2SP tlog-tiles) can say.
+pub const LOG_ENTRY_BYTES_MAX: usize = 65_535;
+/// Bytes of a reason in a leaf: a sentence or two; what is longer is cut.
+pub const LOG_REASON_BYTES_MAX: usize = 500;
+/// Hashes of a proof: one for each level of the largest tree; C2SP tlog-witness allows no more.
+pub const PROOF_HASHES_MAX: usize = 63;
+/// Bytes of a full entry bundle: 256 entries with their lengths.
+pub const LOG_BUNDLE_BYTES_MAX: u64 = 256 * (LOG_ENTRY_BYTES_MAX as u64 + 2);
+/// Bytes of a checkpoint file or a proof that are read: three lines, some signatures, 63 hashes and an entry in base64.
+pub const LOG_NOTE_BYTES_MAX: u64 = 1 << 20;
+/// Least time between two leaves about the same cap: a load above the cap is one act, not thousands.
+pub const LOG_CAP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often sessions and caps are looked at for the log: an act is in it within that time.
+pub const AUDIT_INTERVAL: Duration = Duration::from_millis(500);

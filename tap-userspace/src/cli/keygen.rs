@@ -14,6 +14,8 @@ use std::process::ExitCode;
   gwtap keygen government --name ministry-1 --out keys/
   gwtap keygen host --name mirror-1 --out /etc/gwtap/
   gwtap keygen spool --name spool --out /etc/gwtap/
+  gwtap keygen log --name mirror-1.log --out /etc/gwtap/
+  gwtap keygen witness --name commission-witness --out keys/
   gwtap keygen pseudonym --measure m-1 --epoch 1 --not-before 2027-12-01T00:00:00Z \\
       --not-after 2027-12-31T00:00:00Z --seal-to mirror-1.seal.pub --out m-1-epoch-1.toml
 
@@ -45,6 +47,10 @@ enum Kind {
     Host(Place),
     /// Key that a host's spool is encrypted with
     Spool(SpoolPlace),
+    /// Key that signs the checkpoints of a host's audit log; its name is the log's identity
+    Log(Place),
+    /// Key of an independent witness, which cosigns the checkpoints of audit logs and nothing else
+    Witness(Place),
     /// Key of an epoch that addresses are pseudonymised with, sealed to hosts
     Pseudonym(Epoch),
 }
@@ -109,8 +115,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             println!("{}", path.display());
             Ok(ExitCode::SUCCESS)
         }
+        Kind::Log(place) | Kind::Witness(place) => signing(&place),
         Kind::Pseudonym(epoch) => pseudonym(&epoch),
     }
+}
+
+/// A key that stands in no trust roots: those who verify are given its public half.
+fn signing(place: &Place) -> anyhow::Result<ExitCode> {
+    let (key, [secret, public]) = generate::note_pair(&place.name, &place.out)?;
+    println!("{} (secret)\n{}\n\n{}", secret.display(), public.display(), key.public());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn pseudonym(epoch: &Epoch) -> anyhow::Result<ExitCode> {

@@ -126,7 +126,7 @@ fn check_country_table(config: &Config) -> Result<(), Refusal> {
 
 /// A path that is empty would name the configuration's own directory.
 fn check_paths(config: &Config) -> Result<(), Refusal> {
-    let paths: [(&'static str, &Path); 7] = [
+    let paths: [(&'static str, &Path); 9] = [
         ("host.key_file", &config.host.key_file),
         ("host.sealing_key_file", &config.host.sealing_key_file),
         ("trust.roots_file", &config.trust.roots_file),
@@ -134,6 +134,8 @@ fn check_paths(config: &Config) -> Result<(), Refusal> {
         ("country_table.file", &config.country_table.file),
         ("control.socket", &config.control.socket),
         ("state.directory", &config.state.directory),
+        ("log.directory", &config.log.directory),
+        ("log.key_file", &config.log.key_file),
     ];
     match paths.into_iter().find(|(_, path)| path.as_os_str().is_empty()) {
         Some((key, _)) => refuse(key, "is empty; write a path"),

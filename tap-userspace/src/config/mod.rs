@@ -55,6 +55,8 @@ pub struct Config {
     /// Exceptions that somebody answers for in writing.
     #[serde(default)]
     pub privilege: Privilege,
+    /// The audit log.
+    pub log: Log,
 }
 
 /// `[host]`
@@ -208,6 +210,16 @@ pub struct State {
     pub directory: PathBuf,
 }
 
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Directory of the audit log: every act is a leaf of it. An agent that cannot write it does not start.
+    pub directory: PathBuf,
+    /// The Ed25519 key that signs its checkpoints; the key's name is the log's identity.
+    pub key_file: PathBuf,
+}
+
 impl Default for Sampling {
     fn default() -> Self {
         Self { new_seed_at: default_seed_times() }
@@ -263,6 +275,8 @@ impl Config {
             &mut self.country_table.file,
             &mut self.control.socket,
             &mut self.state.directory,
+            &mut self.log.directory,
+            &mut self.log.key_file,
         ];
         let measures = self.measures.iter_mut().flat_map(Measure::paths_mut);
         for path in paths.into_iter().chain(measures) {

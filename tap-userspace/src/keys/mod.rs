@@ -56,6 +56,12 @@ pub enum KeyError {
     /// The text has no signature lines.
     #[error("unsigned: no signature lines after the text")]
     Unsigned,
+    /// The key that must have signed did not.
+    #[error("not signed by {name}; is this the right key?")]
+    NotSignedBy {
+        /// Name of the key.
+        name: String,
+    },
     /// A signature line names a trusted key, but the signature is not this key's over this text.
     #[error("signature of {name}: does not fit the text; the note was altered, or the key is another one")]
     Signature {

@@ -236,3 +236,21 @@ pub fn verify<'a>(note: &str, roots: &'a TrustRoots) -> Result<Verified<'a>, Key
     let text = String::from_utf8(parsed.text().to_vec()).map_err(|_not_utf8| KeyError::Note)?;
     Ok(Verified { text, signers })
 }
+
+/// The text of a note that this key signed. Signatures of other keys are not looked at.
+///
+/// # Errors
+/// When it is no note, or the key did not sign it, or its signature does not fit the text.
+pub fn verify_one(note: &str, key: &PublicKey) -> Result<String, KeyError> {
+    if !is_signed(note) {
+        return Err(KeyError::Unsigned);
+    }
+    let parsed = Note::from_bytes(note.as_bytes()).map_err(|_malformed| KeyError::Note)?;
+    let verifier = StandardVerifier::new(&key.verifier_key)
+        .map_err(|error| KeyError::Public { what: key.name.clone(), reason: error.to_string() })?;
+    match parsed.verify(&VerifierList::new(vec![Box::new(verifier)])) {
+        Ok(_) => String::from_utf8(parsed.text().to_vec()).map_err(|_not_utf8| KeyError::Note),
+        Err(NoteError::UnverifiedNote) => Err(KeyError::NotSignedBy { name: key.name.clone() }),
+        Err(_) => Err(KeyError::Signature { name: key.name.clone() }),
+    }
+}

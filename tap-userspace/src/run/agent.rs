@@ -4,6 +4,7 @@
 //! taken last, and alone or in the order of the measures.
 
 use super::admit::Host;
+use super::audit::Audit;
 use super::error::RunError;
 use super::generations::Generations;
 use super::measure::Measure;
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::load::{LoadError, Tap};
 use crate::metrics::share::SlidingShare;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the loops share.
 pub(super) struct Agent {
@@ -35,6 +36,7 @@ pub(super) struct Agent {
     /// The facility's: all measures together.
     pub(super) share: Mutex<SlidingShare>,
     pub(super) changes: Mutex<ChangeLog>,
+    pub(super) audit: Arc<Audit>,
     pub(super) seeds_total: AtomicU64,
     /// Records of no measure, and ring entries that are no records.
     pub(super) invalid: AtomicU64,

@@ -7,6 +7,7 @@
 
 mod admit;
 mod agent;
+mod audit;
 mod batch;
 mod drain;
 mod error;
@@ -65,6 +66,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         spawn("gwtap-share", &agent, &ended, share)?,
         spawn("gwtap-sampling", &agent, &ended, sampling::run)?,
         spawn("gwtap-sync", &agent, &ended, sync)?,
+        spawn("gwtap-audit", &agent, &ended, audit::run)?,
     ];
     let exporting = start::export(&runtime, &agent, &shutting_down);
     serve(&runtime, &agent, control, metrics);
@@ -74,7 +76,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
     if let Ok(reason) = &ending {
         tracing::info!(reason, "stopping");
     }
-    let stopped = stop::stop(&agent, &runtime, drain, others, || {
+    let why = ending.as_ref().copied().unwrap_or("a loop of the agent ended");
+    let stopped = stop::stop(&agent, why, &runtime, drain, others, || {
         shutdown.send_replace(true);
         exporting
     });

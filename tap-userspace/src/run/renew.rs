@@ -32,18 +32,22 @@ pub(super) fn renew(agent: &Agent) {
     }
     let now = match judge(agent) {
         Ok(now) => now,
-        Err(reason) => return agent.measures.iter().for_each(|measure| note(measure, None, Some(reason.clone()))),
+        Err(reason) => {
+            agent.audit.clock(Some(&reason));
+            return agent.measures.iter().for_each(|measure| note(agent, measure, None, Some(reason.clone())));
+        }
     };
+    agent.audit.clock(None);
     let answers: Vec<_> = agent.measures.iter().map(|measure| (measure, answer(measure, &now))).collect();
     match agent.with_tap(|tap| write(agent, tap, &mut permission, &answers)) {
         Ok(()) => {
             for (measure, answer) in answers {
-                note(measure, Some(*answer.as_ref().unwrap_or(&Lease::default())), answer.err());
+                note(agent, measure, Some(*answer.as_ref().unwrap_or(&Lease::default())), answer.err());
             }
         }
         Err(error) => {
             let reason = format!("the kernel did not take the lease: {error}");
-            agent.measures.iter().for_each(|measure| note(measure, None, Some(reason.clone())));
+            agent.measures.iter().for_each(|measure| note(agent, measure, None, Some(reason.clone())));
         }
     }
 }
@@ -87,20 +91,26 @@ fn write(
 }
 
 /// Keeps what a measure was told: the lease that was written, if one was, and why it is none.
-fn note(measure: &Measure, written: Option<Lease>, refused: Option<String>) {
+fn note(agent: &Agent, measure: &Measure, written: Option<Lease>, refused: Option<String>) {
     let mut view = lock(&measure.lease);
+    let had = view.refused.is_none() && view.lease.deadline_ns > 0;
+    let changed = if refused.is_some() { view.refused != refused } else { !had };
     if let Some(lease) = written {
         view.lease = lease;
     }
     if let Some(reason) = &refused {
         view.refused_total += 1;
-        if view.refused.as_ref() != Some(reason) {
+        if changed {
             tracing::error!(measure = measure.id(), reason, "the lease is not renewed; the kernel stops selecting");
         }
     } else if view.refused.is_some() {
         tracing::info!(measure = measure.id(), "the lease is renewed again");
     }
-    view.refused = refused;
+    view.refused.clone_from(&refused);
+    drop(view);
+    if changed {
+        agent.audit.lease(measure.id(), refused.as_deref());
+    }
 }
 
 /// Takes every lease away for good: the agent stops.

@@ -5,11 +5,14 @@
 
 use super::admit::{self, Admitted, Candidate, Host};
 use super::agent::{Agent, ClockView, Permission, Seed, lock};
+use super::audit::{self, Audit};
 use super::error::RunError;
 use super::measure::{self, Measure};
 use super::sampling::{self, ChangeLog};
 use super::state::State;
 use super::{facility, renew, sealed, swap};
+use crate::audit::Leaf;
+use crate::audit::leaf::SwapReason;
 use crate::clock::{self, Reading, Watch};
 use crate::config::{self, Config, Mode};
 use crate::control::server::Server;
@@ -38,6 +41,11 @@ pub(super) struct Prepared {
 /// Everything up to the first lease.
 pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, RunError> {
     let state = State::open(&config.state.directory).map_err(|error| RunError::Refused(error.to_string()))?;
+    let audit = Arc::new(Audit::open(&config.log, &audit::host_key(&config)?)?);
+    prepare_logged(runtime, config, state, &audit).inspect_err(|_| audit.tell(&Leaf::StartRefused))
+}
+
+fn prepare_logged(runtime: &Runtime, config: Config, state: State, audit: &Arc<Audit>) -> Result<Prepared, RunError> {
     let reading = clock::read().map_err(|error| RunError::failed("clock", error))?;
     let (host, admitted, watch) = admit::admit(&config, &state, &reading)?;
     let now = jiff::Timestamp::from_nanosecond(i128::from(reading.unix_ns))
@@ -47,6 +55,7 @@ pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, Run
         candidates.push((slot, choose(&config, slot, &host, admitted, &state, now)?));
     }
     tell_exceptions(&config);
+    admitted.iter().try_for_each(|admitted| audit.admitted(admitted))?;
     let measures = measures(&config, admitted, &reading)?;
     let (control, metrics) = {
         let _inside = runtime.enter();
@@ -63,7 +72,7 @@ pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, Run
     let ids: Vec<String> = measures.iter().map(|measure| measure.id().to_owned()).collect();
     // A refusal leaves the tap as it was found: maps made now hold nothing, others are their own measures'.
     state.take_slots(&tap.instance().id, &ids).map_err(|error| RunError::Refused(error.to_string()))?;
-    let agent = Arc::new(assemble(config, host, measures, (watch, &reading), tap, state)?);
+    let agent = Arc::new(assemble(config, host, measures, (watch, &reading), tap, (state, Arc::clone(audit)))?);
     match begin(&agent, candidates, now) {
         Ok(rings) => Ok(Prepared { agent, rings, control, metrics }),
         Err(error) => {
@@ -90,7 +99,7 @@ fn begin(
         Ok(())
     })?;
     sampling::begin(agent, now)?;
-    swap::activate(agent, candidates, &lock(&agent.loading))?;
+    swap::activate(agent, candidates, &lock(&agent.loading), SwapReason::Start)?;
     let counters = agent.with_tap(|tap| tap.counters())?;
     for (measure, counted) in agent.measures.iter().zip(&counters.measures) {
         let threshold = lock(&measure.sample).threshold();
@@ -201,7 +210,7 @@ fn assemble(
     measures: Vec<Measure>,
     (watch, reading): (Watch, &Reading),
     tap: Tap,
-    state: State,
+    (state, audit): (State, Arc<Audit>),
 ) -> Result<Agent, RunError> {
     Ok(Agent {
         instance: tap.instance().id,
@@ -220,6 +229,7 @@ fn assemble(
         state: Mutex::new(state),
         share: Mutex::default(),
         changes: Mutex::new(ChangeLog::new(&config.state.directory)),
+        audit,
         seeds_total: AtomicU64::new(0),
         invalid: AtomicU64::new(0),
         entries: AtomicU64::new(0),

@@ -7,6 +7,8 @@ use super::agent::{Agent, lock};
 use super::error::RunError;
 use super::measure::Measure;
 use super::renew;
+use crate::audit::Leaf;
+use crate::audit::leaf::reason;
 use crate::limits::{STOP_EXPORT_MAX, STOP_SETTLE};
 use crate::path::export::ExportError;
 use std::sync::atomic::Ordering;
@@ -17,9 +19,10 @@ use tokio::runtime::Runtime;
 /// Stops the agent; every step is tried, the first failure is returned.
 pub(super) fn stop(
     agent: &Agent,
+    why: &str,
     runtime: &Runtime,
     drain: JoinHandle<()>,
-    others: [JoinHandle<()>; 4],
+    others: [JoinHandle<()>; 5],
     end_exports: impl FnOnce() -> Vec<tokio::task::JoinHandle<Result<(), ExportError>>>,
 ) -> Result<(), RunError> {
     let revoked = renew::revoke(agent);
@@ -44,6 +47,7 @@ pub(super) fn stop(
     });
     let kept = keep_time(agent);
     let detached = agent.detach();
+    agent.audit.tell(&Leaf::Stop { reason: reason(why) });
     tracing::info!(messages_not_acknowledged = waiting(agent), "stopped");
     revoked.and(drained).and(loops).and(flushed).and(exported).and(kept).and(detached)
 }

@@ -8,11 +8,14 @@
 
 use super::admit::{self, Candidate};
 use super::agent::{Agent, Seed, lock};
+use super::audit;
 use super::error::RunError;
 use super::generations::{Generation, SetNumbers};
 use super::measure::{Active, Measure};
 use super::renew;
 use super::sealed::{self, Texts};
+use crate::audit::Leaf;
+use crate::audit::leaf::SwapReason;
 use crate::control::Loaded;
 use crate::control::status::SelectorStatus;
 use crate::ipfix::encode::{RuleTable, rule_table};
@@ -36,7 +39,7 @@ pub(super) fn load(agent: &Agent, measure: Option<&str>, texts: Texts) -> Result
         .admit_next(&candidate.set.measure, candidate.activation.number)
         .map_err(|error| RunError::Refused(error.to_string()))?;
     let slot = usize::from(measure.slot);
-    activate(agent, vec![(slot, candidate)], &seed)?;
+    activate(agent, vec![(slot, candidate)], &seed, SwapReason::Activation)?;
     // The new activation may end before the lease does.
     renew::renew(agent);
     Ok(loaded(measure))
@@ -47,14 +50,19 @@ pub(super) fn load(agent: &Agent, measure: Option<&str>, texts: Texts) -> Result
 /// # Errors
 /// What the kernel refuses; the generation before goes on deciding.
 pub(super) fn reload(agent: &Agent, seed: &Seed) -> Result<(), RunError> {
-    activate(agent, Vec::new(), seed)
+    activate(agent, Vec::new(), seed, SwapReason::Seed)
 }
 
 /// Makes candidates (slot, set) decide, as soon and as long as there is a lease. The other measures keep their sets.
 ///
 /// # Errors
 /// As [`load`].
-pub(super) fn activate(agent: &Agent, candidates: Vec<(usize, Candidate)>, seed: &Seed) -> Result<(), RunError> {
+pub(super) fn activate(
+    agent: &Agent,
+    candidates: Vec<(usize, Candidate)>,
+    seed: &Seed,
+    why: SwapReason,
+) -> Result<(), RunError> {
     let mut actives: Vec<Active> = agent.measures.iter().map(|measure| lock(&measure.active).clone()).collect();
     let mut changed = Vec::new();
     for (slot, candidate) in candidates {
@@ -67,12 +75,15 @@ pub(super) fn activate(agent: &Agent, candidates: Vec<(usize, Candidate)>, seed:
     let sets =
         actives.iter().map(|active| SetNumbers { activation: active.status.generation, rules: active.status.rules });
     let generation = Generation { number, sets: sets.collect() };
+    let logged = changed.iter().try_for_each(|(measure, _, next)| agent.audit.activation(measure, next));
+    logged.and_then(|()| agent.audit.swap(number, why, &actives))?;
     let prepared = changed
         .iter()
         .try_for_each(|(measure, _, next)| prepare(agent, measure, next))
         .and_then(|()| keep_generation(agent, generation));
     let swapped = prepared.and_then(|()| agent.with_tap(|tap| tap.swap(&tables, number)));
     if let Err(error) = swapped {
+        agent.audit.tell(&Leaf::SwapFailed { generation: number });
         return Err(changed.iter().fold(error, |error, (measure, former, _)| undo(agent, measure, former, error)));
     }
     for (measure, _, next) in changed {
@@ -85,6 +96,7 @@ pub(super) fn activate(agent: &Agent, candidates: Vec<(usize, Candidate)>, seed:
         );
         *lock(&measure.active) = next;
     }
+    audit::program(agent, number);
     Ok(())
 }
 

@@ -32,6 +32,8 @@ pub const STANDARD: &str = "s-1";
 pub const SERVER_NAME: &str = "receive.example";
 /// Name of the mirror host, in its keys and its certificate.
 pub const HOST_NAME: &str = "mirror-1";
+/// Name of the host's audit log and its key.
+pub const LOG_NAME: &str = "mirror-1.log";
 
 /// What a deployment is to be.
 #[derive(Clone, Debug)]
@@ -133,6 +135,7 @@ impl Deployment {
         // The receiving facility's own sealing pair: it is to re-identify later.
         self.gwtap(["keygen", "host", "--name", "facility", "--out", "keys"])?;
         self.gwtap(["keygen", "spool", "--name", "spool", "--out", "keys"])?;
+        self.gwtap(["keygen", "log", "--name", LOG_NAME, "--out", "keys"])?;
         let window = window();
         for measure in &self.measures {
             self.gwtap([

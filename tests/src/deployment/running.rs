@@ -11,7 +11,7 @@ use tap_userspace::control::{Request, Response, client};
 use tap_userspace::load::{Attach, Tap, TapConfig, cap_policy};
 
 use super::documents::COUNTRY_TABLE_DATE;
-use super::{Deployment, HOST_NAME, MeasurePlan, SERVER_NAME, write};
+use super::{Deployment, HOST_NAME, LOG_NAME, MeasurePlan, SERVER_NAME, write};
 use crate::gwtap;
 use crate::lab::{Host, Process, RECEIVING};
 
@@ -87,6 +87,10 @@ directory = "state"
 [privilege]
 swap = "allowed: laboratory"
 core_pattern = "allowed: laboratory"
+
+[log]
+directory = "log"
+key_file = "keys/{LOG_NAME}.key"
 "#,
             interface = plan.interface,
         )

@@ -1,0 +1,219 @@
+//! What the agent writes into the audit log, and when.
+//!
+//! In: acts, as they are about to happen or have happened. Out: leaves. An act that needs the log (an order, an activation, a
+//! swap) is written before it happens and does not happen if it cannot be written ([`Audit::must`]); whatever ends or limits
+//! selection happens at once and is written after it ([`Audit::tell`]): a full disk never keeps a tap running.
+
+use super::admit::Admitted;
+use super::agent::{Agent, lock};
+use super::error::RunError;
+use super::measure::{Active, Measure};
+use crate::audit::leaf::{SwapReason, reason};
+use crate::audit::log::Head;
+use crate::audit::{Leaf, Log};
+use crate::config;
+use crate::keys::{HostKeyId, SecretKey};
+use crate::limits::{AUDIT_INTERVAL, LOG_CAP_INTERVAL};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tap_common::abi::counter::{Counters, Verdict};
+
+/// The log, and what was last said in it.
+pub(super) struct Audit {
+    log: Log,
+    clock_in_doubt: AtomicBool,
+    failing: AtomicBool,
+}
+
+impl Audit {
+    /// Opens the log and says that an agent starts.
+    ///
+    /// # Errors
+    /// The log cannot be written: nothing starts.
+    pub(super) fn open(config: &config::Log, host_key: &HostKeyId) -> Result<Self, RunError> {
+        let key = SecretKey::from_file(&config.key_file).map_err(|error| RunError::refused("log.key_file", error))?;
+        let log = Log::open(&config.directory, key).map_err(|error| RunError::refused("log", error))?;
+        let audit = Self { log, clock_in_doubt: AtomicBool::new(false), failing: AtomicBool::new(false) };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        audit.must(&Leaf::Start { version, host_key: host_key.to_string() })?;
+        Ok(audit)
+    }
+
+    /// The latest wall time that the log shows, nanoseconds since 1970.
+    pub(super) fn last_time(&self) -> Option<u64> {
+        self.log.last_time()
+    }
+
+    /// Entries, root, latest time.
+    pub(super) fn head(&self) -> Head {
+        self.log.head()
+    }
+
+    /// Writes an act that may not happen without.
+    ///
+    /// # Errors
+    /// It is not on disk.
+    pub(super) fn must(&self, leaf: &Leaf) -> Result<(), RunError> {
+        self.log.append(leaf).map(drop).map_err(|error| {
+            RunError::Refused(format!("the audit log cannot be written, so this does not happen: {error}"))
+        })
+    }
+
+    /// Writes an act that happened.
+    pub(super) fn tell(&self, leaf: &Leaf) {
+        match self.log.append(leaf) {
+            Ok(_) => self.failing.store(false, Ordering::Relaxed),
+            Err(error) if !self.failing.swap(true, Ordering::Relaxed) => {
+                tracing::error!(act = leaf.name(), %error, "an act is missing in the audit log");
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// What an order allows, before anything is attached.
+    ///
+    /// # Errors
+    /// As [`Audit::must`].
+    pub(super) fn admitted(&self, admitted: &Admitted) -> Result<(), RunError> {
+        let measure = &admitted.order.measure;
+        self.must(&Leaf::OrderLoaded {
+            measure: measure.id.clone(),
+            order_sha256: hex::encode(admitted.order.sha256),
+            basis: measure.basis.name().to_owned(),
+            share_ppm: admitted.share_ppm,
+            not_before: measure.not_before,
+            not_after: measure.not_after,
+        })?;
+        let key = &admitted.pseudonym_key;
+        self.must(&Leaf::KeyEpoch {
+            measure: measure.id.clone(),
+            epoch: key.epoch,
+            not_before: key.not_before,
+            not_after: key.not_after,
+        })
+    }
+
+    /// An activation and the end it was given.
+    ///
+    /// # Errors
+    /// As [`Audit::must`].
+    pub(super) fn activation(&self, measure: &Measure, next: &Active) -> Result<(), RunError> {
+        let status = &next.status;
+        let valid_until = jiff::Timestamp::from_second(status.valid_until_seconds)
+            .map_err(|error| RunError::failed("activation", error))?;
+        self.must(&Leaf::Activation {
+            measure: measure.id().to_owned(),
+            number: status.generation,
+            set_sha256: status.set_sha256.clone(),
+            rules: status.rules as u64,
+            valid_until,
+        })
+    }
+
+    /// A generation that is about to decide.
+    ///
+    /// # Errors
+    /// As [`Audit::must`].
+    pub(super) fn swap(&self, generation: u64, why: SwapReason, actives: &[Active]) -> Result<(), RunError> {
+        let activations = actives.iter().map(|active| active.status.generation).collect();
+        self.must(&Leaf::Swap { generation, why, activations })
+    }
+
+    /// Whether the clock is in doubt, and why; said when it changes.
+    pub(super) fn clock(&self, doubt: Option<&str>) {
+        if self.clock_in_doubt.swap(doubt.is_some(), Ordering::Relaxed) != doubt.is_some() {
+            self.tell(&doubt.map_or(Leaf::ClockTrusted, |why| Leaf::ClockDoubt { reason: reason(why) }));
+        }
+    }
+
+    /// Whether a measure has a lease; called when that changes.
+    pub(super) fn lease(&self, measure: &str, refused: Option<&str>) {
+        let measure = measure.to_owned();
+        self.tell(&match refused {
+            None => Leaf::LeaseGiven { measure },
+            Some(why) => Leaf::LeaseLost { measure, reason: reason(why) },
+        });
+    }
+}
+
+/// What is held against the host key before the rest is read: the log says whose host it is.
+pub(super) fn host_key(config: &config::Config) -> Result<HostKeyId, RunError> {
+    let key = SecretKey::from_file(&config.host.key_file).map_err(|error| RunError::refused("host.key_file", error))?;
+    Ok(HostKeyId::of(&key.public()))
+}
+
+/// What the watch saw last of one measure.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    sessions: u64,
+    connected: bool,
+    over_cap: Cap,
+}
+
+/// What was last said of a cap.
+#[derive(Clone, Copy, Default)]
+struct Cap {
+    packets: u64,
+    told: Option<Instant>,
+}
+
+/// Watches what happens by itself (sessions, caps) until the agent stops.
+pub(super) fn run(agent: &Agent) {
+    let mut seen = vec![Seen::default(); agent.measures.len()];
+    // The counters outlive the agent that left them: what they show now was said by whoever was here then.
+    if let Ok(counters) = agent.with_tap(|tap| tap.counters()) {
+        for (seen, packets) in seen.iter_mut().zip(over_cap(&counters)) {
+            seen.over_cap.packets = packets;
+        }
+    }
+    while !agent.stopping() {
+        watch(agent, &mut seen);
+        std::thread::park_timeout(AUDIT_INTERVAL);
+    }
+    watch(agent, &mut seen);
+}
+
+fn watch(agent: &Agent, seen: &mut [Seen]) {
+    for (measure, seen) in agent.measures.iter().zip(seen.iter_mut()) {
+        session(agent, measure, seen);
+    }
+    let Ok(counters) = agent.with_tap(|tap| tap.counters()) else { return };
+    for ((measure, seen), packets) in agent.measures.iter().zip(seen).zip(over_cap(&counters)) {
+        let due = seen.over_cap.told.is_none_or(|told| told.elapsed() >= LOG_CAP_INTERVAL);
+        if packets > seen.over_cap.packets && due {
+            let new = packets - seen.over_cap.packets;
+            agent.audit.tell(&Leaf::CapReached { measure: measure.id().to_owned(), packets: new });
+            seen.over_cap = Cap { packets, told: Some(Instant::now()) };
+        }
+    }
+}
+
+/// Packets that a cap refused, by measure.
+fn over_cap(counters: &Counters) -> impl Iterator<Item = u64> {
+    counters.measures.iter().map(|counted| counted.verdicts.get(Verdict::OverCap as usize).copied().unwrap_or_default())
+}
+
+/// Says which sessions of a measure began and ended since the last look.
+fn session(agent: &Agent, measure: &Measure, seen: &mut Seen) {
+    let status = &measure.export;
+    let sessions = status.sessions.load(Ordering::Acquire);
+    let connected = status.connected.load(Ordering::Acquire);
+    let id = || measure.id().to_owned();
+    let is_new = sessions > seen.sessions;
+    if seen.connected && (is_new || !connected) {
+        agent.audit.tell(&Leaf::ExportClosed { measure: id(), session: seen.sessions });
+    }
+    if is_new {
+        agent.audit.tell(&Leaf::ExportOpened { measure: id(), session: sessions });
+        if !connected {
+            agent.audit.tell(&Leaf::ExportClosed { measure: id(), session: sessions });
+        }
+    }
+    (seen.sessions, seen.connected) = (sessions, connected);
+}
+
+/// The program that decides from now on, by the digest that the kernel's own reading gave.
+pub(super) fn program(agent: &Agent, generation: u64) {
+    let info = lock(&agent.tap).as_ref().and_then(|tap| tap.program_info().map(|info| hex::encode(info.digest)));
+    agent.audit.tell(&Leaf::Program { generation, program_sha256: info.unwrap_or_default() });
+}
