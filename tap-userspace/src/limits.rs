@@ -23,6 +23,14 @@ pub const INTERFACE_NAME_BYTES_MAX: usize = 15;
 /// How far wall clock minus boot time may fall between two readings before it counts as a step back. Slewing moves both
 /// clocks alike; what remains is the time between the two reads, which [`CLOCK_READ_NS_MAX`] bounds.
 pub const CLOCK_STEP_NS: u64 = 5_000_000;
+/// How far wall clock minus boot time may rise within [`CLOCK_FORWARD_PERIOD_NS`]: a leap second, and a time server's
+/// correction of the same size. What is more is somebody's doing.
+pub const CLOCK_FORWARD_NS_MAX: u64 = 2_000_000_000;
+/// Steps forward are summed over this time.
+pub const CLOCK_FORWARD_PERIOD_NS: u64 = 3_600_000_000_000;
+/// The error that a synchronised clock may have (adjtimex's `maxerror`): it grows by half a millisecond a second between
+/// corrections, which common time clients make at least every 2,048 s. At 16 s the kernel itself reports `STA_UNSYNC`.
+pub const CLOCK_ERROR_NS_MAX: u64 = 5_000_000_000;
 /// Longest a reading of the two clocks may take; a reading that was interrupted for longer is made again.
 pub const CLOCK_READ_NS_MAX: u64 = 1_000_000;
 /// Readings tried before the clock counts as unreadable.

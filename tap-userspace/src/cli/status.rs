@@ -62,7 +62,12 @@ fn table(status: &Status) -> String {
         ("program", short(&status.program_digest).to_owned()),
         (
             "clock",
-            format!("synchronised: {}, required: {}", yes(status.clock.synchronised), yes(status.clock.required)),
+            format!(
+                "synchronised: {}, required: {}{}",
+                yes(status.clock.synchronised),
+                yes(status.clock.required),
+                status.clock.doubt.as_ref().map(|doubt| format!("; in doubt: {doubt}")).unwrap_or_default()
+            ),
         ),
         ("facility", format!("{}; {}", status.facility, share(&status.share))),
         ("observed", format!("{} packets, {} bytes", status.counters.observed_packets, status.counters.observed_bytes)),

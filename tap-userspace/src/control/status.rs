@@ -136,6 +136,12 @@ pub struct ClockStatus {
     pub synchronised: bool,
     /// The lease depends on it.
     pub required: bool,
+    /// Why it is in doubt, if it is; no lease is renewed then.
+    #[serde(default)]
+    pub doubt: Option<String>,
+    /// The error that the kernel takes for possible.
+    #[serde(default)]
+    pub max_error_seconds: f64,
     /// Steps back seen since the start.
     pub steps_back_total: u64,
     /// Steps forward seen since the start.

@@ -128,6 +128,20 @@ fn host(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
         &[],
         clock.required,
     )?;
+    for reason in crate::clock::DOUBTS {
+        page.flag(
+            "gwtap_clock_doubt",
+            "The clock is in doubt for this reason, and no lease is renewed.",
+            &[("reason", reason)],
+            clock.doubt.as_deref() == Some(reason),
+        )?;
+    }
+    page.gauge(
+        "gwtap_clock_max_error_seconds",
+        "The error of the clock that the kernel takes for possible.",
+        &[],
+        clock.max_error_seconds,
+    )?;
     page.counter(
         "gwtap_clock_steps_back_total",
         "Steps back of the clock seen since the start.",

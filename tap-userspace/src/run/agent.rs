@@ -62,7 +62,9 @@ pub(super) struct Permission {
 pub(super) struct ClockView {
     pub(super) watch: Watch,
     pub(super) synchronised: bool,
-    pub(super) set_back: bool,
+    pub(super) error_ns: u64,
+    /// Why it is in doubt, one of `clock::DOUBTS`.
+    pub(super) doubt: Option<&'static str>,
     pub(super) steps_back_total: u64,
     pub(super) steps_forward_total: u64,
     pub(super) kept_unix_ns: u64,

@@ -141,15 +141,26 @@ pub(super) fn void_leases(tap: &mut Tap) {
 
 /// Reads and judges the clock; keeps what it shows.
 fn judge(agent: &Agent) -> Result<Now, String> {
-    let reading = clock::read().map_err(|error| error.to_string())?;
+    let reading = match clock::read() {
+        Ok(reading) => reading,
+        Err(error) => {
+            lock(&agent.clock).doubt = Some(clock::UNREADABLE);
+            return Err(error.to_string());
+        }
+    };
     let mut view = lock(&agent.clock);
     view.synchronised = reading.synchronised;
+    view.error_ns = reading.error_ns;
     let judged = view.watch.judge(&reading);
-    let set_back = matches!(judged, Err(ClockError::SetBack { .. }));
-    if set_back && !view.set_back {
-        view.steps_back_total += 1;
+    let doubt = judged.as_ref().err().map(ClockError::name);
+    if doubt != view.doubt {
+        match judged {
+            Err(ClockError::SetBack { .. }) => view.steps_back_total += 1,
+            Err(ClockError::SetForward { .. }) => view.steps_forward_total += 1,
+            _ => {}
+        }
     }
-    view.set_back = set_back;
+    view.doubt = doubt;
     let now = judged.map_err(|error| describe(&error))?;
     if let Some(forward_ns) = now.forward_ns {
         view.steps_forward_total += 1;
@@ -169,6 +180,11 @@ fn judge(agent: &Agent) -> Result<Now, String> {
 fn describe(error: &ClockError) -> String {
     match error {
         ClockError::SetBack { .. } => "the clock was set back: it shows a time before one already seen".into(),
+        ClockError::BeforeKept { .. } => "the clock shows a time before the last one kept on disk".into(),
+        ClockError::SetForward { .. } => "the clock was set forward further than a correction goes".into(),
+        ClockError::Inexact { .. } => {
+            "the kernel takes a larger error of the clock for possible than windows allow".into()
+        }
         ClockError::Unsynchronised => error.to_string(),
     }
 }

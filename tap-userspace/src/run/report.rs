@@ -117,6 +117,8 @@ fn clock_status(agent: &Agent) -> ClockStatus {
     ClockStatus {
         synchronised: view.synchronised,
         required: !agent.config.clock_not_required(),
+        doubt: view.doubt.map(str::to_owned),
+        max_error_seconds: as_float(view.error_ns) / 1e9,
         steps_back_total: view.steps_back_total,
         steps_forward_total: view.steps_forward_total,
     }

@@ -40,8 +40,12 @@ pub(super) struct Prepared {
 
 /// Everything up to the first lease.
 pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, RunError> {
-    let state = State::open(&config.state.directory).map_err(|error| RunError::Refused(error.to_string()))?;
+    let mut state = State::open(&config.state.directory).map_err(|error| RunError::Refused(error.to_string()))?;
     let audit = Arc::new(Audit::open(&config.log, &audit::host_key(&config)?)?);
+    // The state keeps trusted times only; where it is gone, the log's last time is the one to be earlier than.
+    if let Some(last_unix_ns) = audit.last_time().filter(|_| state.last_unix_ns() == 0) {
+        state.keep_time(last_unix_ns).map_err(|error| RunError::Refused(error.to_string()))?;
+    }
     prepare_logged(runtime, config, state, &audit).inspect_err(|_| audit.tell(&Leaf::StartRefused))
 }
 
@@ -219,7 +223,8 @@ fn assemble(
         clock: Mutex::new(ClockView {
             watch,
             synchronised: reading.synchronised,
-            set_back: false,
+            error_ns: reading.error_ns,
+            doubt: None,
             steps_back_total: 0,
             steps_forward_total: 0,
             kept_unix_ns: 0,
