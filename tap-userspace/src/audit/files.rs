@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// Name of the checkpoint in the log's directory.
 pub(super) const CHECKPOINT: &str = "checkpoint";
+/// File that the writer holds a lock on.
+const LOCK: &str = "lock";
+
 /// A file's bytes; none if there is no such file.
 pub(super) fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, LogError> {
     let file = match File::open(path) {
@@ -120,6 +123,18 @@ impl Subtrees for Tiles<'_> {
         let first = usize::try_from(first % u64::from(TILE_WIDTH)).unwrap_or(usize::MAX);
         let hashes = hashes.get(first..first.saturating_add(1 << inside));
         hashes.map(tile::tile_root).ok_or_else(|| damaged(&self.root.join(tile.path()), "is too short"))
+    }
+}
+
+/// The lock of a directory's one writer, held as long as the file is open.
+pub(super) fn lock(directory: &Path) -> Result<File, LogError> {
+    let path = directory.join(LOCK);
+    let lock = File::options().create(true).truncate(false).write(true).open(&path);
+    let lock = lock.map_err(|source| io(&path, source))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(LogError::Busy(directory.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(io(&path, source)),
     }
 }
 

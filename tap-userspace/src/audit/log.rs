@@ -19,9 +19,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// File that the writer holds a lock on.
-const LOCK: &str = "lock";
-
 /// What is shown of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
@@ -66,14 +63,7 @@ impl Log {
     /// is damaged.
     pub fn open(directory: &Path, key: SecretKey) -> Result<Self, LogError> {
         files::make_directory(directory)?;
-        let path = directory.join(LOCK);
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(|source| files::io(&path, source))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(LogError::Busy(directory.to_owned())),
-            Err(std::fs::TryLockError::Error(source)) => return Err(files::io(&path, source)),
-        }
+        let lock = files::lock(directory)?;
         let log = Self { directory: directory.to_owned(), key, tail: Mutex::default(), _lock: lock };
         *log.lock() = log.recover()?;
         Ok(log)

@@ -6,11 +6,16 @@
 //! entries, tiles and checkpoint are on disk, in this order; what was acknowledged is never lost or changed by a crash.
 
 pub mod checkpoint;
+pub mod cosignature;
 mod files;
 pub mod leaf;
 pub mod log;
 pub mod merkle;
+pub mod proof;
+pub mod read;
 pub mod tile;
+pub mod verify;
+pub mod witness;
 
 pub use leaf::Leaf;
 pub use log::Log;

@@ -6,7 +6,7 @@
 use super::merkle::{Hash, Range};
 use crate::limits::LOG_ENTRY_BYTES_MAX;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Hashes of a full tile, entries of a full bundle.
 pub const TILE_WIDTH: u16 = 256;
@@ -72,6 +72,24 @@ impl Tile {
     pub fn path(self) -> PathBuf {
         let full = self.full_path();
         if self.width == TILE_WIDTH { full.into() } else { format!("{full}.p/{}", self.width).into() }
+    }
+
+    /// The tile of a path below the log's directory.
+    #[must_use]
+    pub fn parse(path: &Path) -> Option<Self> {
+        let name = path.to_str()?.strip_prefix("tile/")?;
+        let (full, width) = match name.split_once(".p/") {
+            Some((full, width)) => (full, width.parse().ok()?),
+            None => (name, TILE_WIDTH),
+        };
+        let (kind, index) = full.split_once('/')?;
+        let kind = if kind == "entries" { Kind::Entries } else { Kind::Hashes(kind.parse().ok()?) };
+        let index = index.split('/').try_fold(0_u64, |index, element| {
+            let digits: u64 = element.strip_prefix('x').unwrap_or(element).parse().ok()?;
+            index.checked_mul(1000)?.checked_add(digits)
+        })?;
+        let tile = Self { kind, index, width };
+        (tile.path() == path && (1..=TILE_WIDTH).contains(&width) && kind.level() < TILE_LEVELS_MAX).then_some(tile)
     }
 
     /// Directory of the partial tiles of this one.

@@ -6,6 +6,7 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+pub mod audit;
 #[cfg(feature = "laboratory")]
 pub mod explain;
 pub mod keygen;
@@ -38,6 +39,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Audit(audit::Args),
     #[cfg(feature = "laboratory")]
     Explain(explain::Args),
     Keygen(keygen::Args),
@@ -68,6 +70,7 @@ impl Refused {
 pub fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let result = match verb {
+        Verb::Audit(args) => audit::run(args),
         #[cfg(feature = "laboratory")]
         Verb::Explain(args) => explain::run(args),
         Verb::Keygen(args) => keygen::run(args),

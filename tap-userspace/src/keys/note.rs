@@ -5,6 +5,7 @@
 use super::{KeyError, TrustRoots, read, roles::TrustedKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::Signer as _;
 use signed_note::{Note, NoteError, StandardSigner, StandardVerifier, VerifierList};
 use std::fmt;
 use std::path::Path;
@@ -54,6 +55,13 @@ impl PublicKey {
     /// As [`PublicKey::parse`], or when the file cannot be read.
     pub fn from_file(path: &Path) -> Result<Self, KeyError> {
         Self::parse(&read(path)?, &path.display().to_string())
+    }
+
+    /// Whether the signature is this key's over these bytes.
+    pub(crate) fn verify_bytes(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(&self.bytes) else { return false };
+        let Ok(signature) = ed25519_dalek::Signature::from_slice(signature) else { return false };
+        key.verify_strict(message, &signature).is_ok()
     }
 
     /// What a signature line shows of the key: name and short id. Good for telling lines apart, not for trust.
@@ -132,6 +140,11 @@ impl SecretKey {
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey::of(&self.name, &self.key.verifying_key())
+    }
+
+    /// Signs bytes. They must begin with what tells them from a note's text.
+    pub(crate) fn sign_bytes(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
     }
 
     /// The key as its file holds it: `PRIVATE+KEY+name+id+keydata`.
