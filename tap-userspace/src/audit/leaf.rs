@@ -62,8 +62,6 @@ pub enum Leaf {
     },
     /// A set was offered to a running agent and refused.
     ActivationRefused {
-        /// Measure, if the request named one.
-        measure: Option<String>,
         /// SHA-256 over the set's text, as it was offered.
         set_sha256: String,
     },
@@ -213,7 +211,8 @@ pub fn reason(text: impl Into<String>) -> String {
 pub struct Entry {
     /// The wall clock's time at which it was written.
     pub time: Timestamp,
-    /// The latest time that any entry so far shows, where this one's is earlier: the clock was set back.
+    /// The latest time so far at which the clock was synchronised, where this entry's is not it: the clock was set back, or
+    /// nobody vouches for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latest: Option<Timestamp>,
     /// The act.
@@ -234,9 +233,9 @@ impl Times {
         serde_json::from_slice(bytes).ok()
     }
 
-    /// The latest time that this entry or one before it shows.
+    /// The latest time of a synchronised clock, up to this entry.
     #[must_use]
     pub fn latest(&self) -> Timestamp {
-        self.latest.map_or(self.time, |latest| latest.max(self.time))
+        self.latest.unwrap_or(self.time)
     }
 }

@@ -75,21 +75,29 @@ impl Log {
     /// It could not be written; the act must not happen, if it is one that must be logged.
     pub fn append(&self, leaf: &Leaf) -> Result<u64, LogError> {
         let reading = clock::read().map_err(|error| LogError::Clock(error.to_string()))?;
-        self.append_at(reading.unix_ns, leaf)
+        self.append_timed(reading.unix_ns, reading.synchronised, leaf)
     }
 
-    /// As [`Log::append`], at a given time: nanoseconds since 1970.
+    /// As [`Log::append`], at a given time that is trusted: nanoseconds since 1970.
     ///
     /// # Errors
     /// As there.
     pub fn append_at(&self, unix_ns: u64, leaf: &Leaf) -> Result<u64, LogError> {
+        self.append_timed(unix_ns, true, leaf)
+    }
+
+    /// A time that nobody vouches for is written down, but is no reason to doubt a clock that shows an earlier one later.
+    pub(super) fn append_timed(&self, unix_ns: u64, trusted: bool, leaf: &Leaf) -> Result<u64, LogError> {
         let time =
             Timestamp::from_nanosecond(i128::from(unix_ns)).map_err(|error| LogError::Clock(error.to_string()))?;
         let mut tail = self.lock();
         if tail.unsure {
             *tail = Tail { failed_total: tail.failed_total, ..self.recover()? };
         }
-        let latest = tail.latest.filter(|latest| *latest > time);
+        let latest = match tail.latest {
+            Some(latest) => (!trusted || latest > time).then_some(latest),
+            None => (!trusted).then_some(Timestamp::UNIX_EPOCH),
+        };
         let entry = Entry { time, latest, act: leaf.clone() };
         let bytes = serde_json::to_vec(&entry).map_err(|error| LogError::Clock(error.to_string()))?;
         let index = tail.size;

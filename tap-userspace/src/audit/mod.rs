@@ -74,3 +74,5 @@ pub enum LogError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_verify;

@@ -50,7 +50,7 @@ impl Tile {
     /// The last tile of this kind in a tree of `size` leaves, if it is a partial one.
     #[must_use]
     pub fn partial(kind: Kind, size: u64) -> Option<Self> {
-        let hashes = size >> (TILE_LEVELS * u32::from(kind.level()));
+        let hashes = size.checked_shr(TILE_LEVELS * u32::from(kind.level())).unwrap_or(0);
         let width = u16::try_from(hashes % u64::from(TILE_WIDTH)).unwrap_or_default();
         (width > 0).then_some(Self { kind, index: hashes / u64::from(TILE_WIDTH), width })
     }
@@ -58,7 +58,7 @@ impl Tile {
     /// Full tiles of this kind in a tree of `size` leaves.
     #[must_use]
     pub fn full(kind: Kind, size: u64) -> u64 {
-        size >> (TILE_LEVELS * (u32::from(kind.level()) + 1))
+        size.checked_shr(TILE_LEVELS * (u32::from(kind.level()) + 1)).unwrap_or(0)
     }
 
     /// The same tile, full.

@@ -73,6 +73,11 @@ fn table(status: &Status) -> String {
         ("observed", format!("{} packets, {} bytes", status.counters.observed_packets, status.counters.observed_bytes)),
         ("before measures", verdicts(&status.counters.verdicts)),
     ];
+    let log = &status.log;
+    rows.push((
+        "audit log",
+        format!("{} entries, root {}, {} missing", log.entries, short(&log.root), log.failed_total),
+    ));
     if status.documentation_prefixes {
         rows.push(("laboratory", "the country table takes documentation prefixes".into()));
     }

@@ -41,8 +41,24 @@ pub struct Status {
     pub sampling_seeds: u64,
     /// The country table takes documentation prefixes: laboratory only.
     pub documentation_prefixes: bool,
+    /// The audit log.
+    #[serde(default)]
+    pub log: LogStatus,
     /// The measures, by slot.
     pub measures: Vec<MeasureStatus>,
+}
+
+/// The audit log's head.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Entries.
+    pub entries: u64,
+    /// Root over them, in hex.
+    pub root: String,
+    /// Latest time that an entry shows, seconds since 1970; 0 without entries.
+    pub latest_seconds: i64,
+    /// Acts since the start that could not be written.
+    pub failed_total: u64,
 }
 
 impl Status {

@@ -17,6 +17,7 @@ pub fn encode(status: &Status) -> Result<String, prometheus::Error> {
     packets(&page, status)?;
     facility(&page, status)?;
     host(&page, status)?;
+    log(&page, status)?;
     for measure in &status.measures {
         measure::rows(&page, status, measure)?;
     }
@@ -68,6 +69,24 @@ fn packets(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
         "Packets received with errors.",
         &port,
         seen.receive_errors,
+    )
+}
+
+/// The audit log's head; its root stands in `gwtap status`, as a label it would be a series an act.
+fn log(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
+    let log = &status.log;
+    page.gauge("gwtap_log_entries", "Entries of the audit log.", &[], as_float(log.entries))?;
+    page.gauge(
+        "gwtap_log_head_timestamp_seconds",
+        "Latest time that an entry of the audit log shows; time() less this is the head's age.",
+        &[],
+        as_float(u64::try_from(log.latest_seconds).unwrap_or_default()),
+    )?;
+    page.counter(
+        "gwtap_log_failed_total",
+        "Acts since the start that could not be written into the audit log.",
+        &[],
+        log.failed_total,
     )
 }
 

@@ -8,7 +8,6 @@ use super::error::RunError;
 use super::facility::{self, Facility};
 use super::lease::Window;
 use super::sealed;
-use super::state::State;
 use crate::clock::{Now, Reading, Watch};
 use crate::config::{Config, CountryFormat, Export};
 use crate::keys::note::SecretKey;
@@ -53,10 +52,10 @@ pub(super) struct Candidate {
 /// Everything but the selector sets: the host's part, and each measure's by slot.
 pub(super) fn admit(
     config: &Config,
-    state: &State,
+    last_unix_ns: u64,
     reading: &Reading,
 ) -> Result<(Host, Vec<Admitted>, Watch), RunError> {
-    let mut watch = Watch::new(!config.clock_not_required(), state.last_unix_ns());
+    let mut watch = Watch::new(!config.clock_not_required(), last_unix_ns);
     let now = watch.judge(reading).map_err(|error| RunError::refused("clock", error))?;
     let now = timestamp(&now)?;
     let host_key =

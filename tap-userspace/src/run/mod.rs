@@ -27,10 +27,11 @@ mod swap;
 
 pub use error::RunError;
 
+use crate::audit::Leaf;
 use crate::config::Config;
 use crate::control::{Request, Response};
 use crate::limits::{BATCH_DELAY, SHARE_SAMPLE_INTERVAL};
-use crate::{clock, metrics};
+use crate::{clock, keys, metrics};
 use agent::{Agent, lock};
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
@@ -166,9 +167,11 @@ fn answer(agent: &Agent, request: Request) -> Response {
     match request {
         Request::Status => Response::Status(Box::new(report::status(agent))),
         Request::SelectorsLoad { measure, set, activation } => {
+            let set_sha256 = hex::encode(keys::sha256(set.as_bytes()));
             match swap::load(agent, measure.as_deref(), sealed::Texts { set, activation }) {
                 Ok(loaded) => Response::Loaded(loaded),
                 Err(RunError::Refused(reason)) => {
+                    agent.audit.tell(&Leaf::ActivationRefused { set_sha256 });
                     tracing::warn!("a selector set was refused");
                     Response::Refused { reason }
                 }

@@ -6,8 +6,8 @@ use super::sampling;
 use crate::clock;
 use crate::config::{Attach, Mode};
 use crate::control::status::{
-    ClockStatus, CounterStatus, DeliveryStatus, LeaseStatus, MeasureCounterStatus, MeasureStatus, OrderStatus,
-    RecordStatus, SamplingStatus, ShareStatus, SpoolView, Status,
+    ClockStatus, CounterStatus, DeliveryStatus, LeaseStatus, LogStatus, MeasureCounterStatus, MeasureStatus,
+    OrderStatus, RecordStatus, SamplingStatus, ShareStatus, SpoolView, Status,
 };
 use crate::metrics::interface;
 use crate::metrics::share::SlidingShare;
@@ -52,7 +52,18 @@ pub(super) fn status(agent: &Agent) -> Status {
         invalid_entries: agent.invalid.load(Ordering::Relaxed) + agent.entries.load(Ordering::Relaxed),
         sampling_seeds: agent.seeds_total.load(Ordering::Relaxed),
         documentation_prefixes: config.country_table.documentation_prefixes,
+        log: log(agent),
         measures: agent.measures.iter().map(|measure| measure_status(agent, measure, &counters)).collect(),
+    }
+}
+
+fn log(agent: &Agent) -> LogStatus {
+    let head = agent.audit.head();
+    LogStatus {
+        entries: head.entries,
+        root: hex::encode(head.root),
+        latest_seconds: head.latest.map_or(0, jiff::Timestamp::as_second),
+        failed_total: head.failed_total,
     }
 }
 

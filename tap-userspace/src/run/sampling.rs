@@ -20,6 +20,7 @@ use super::agent::{Agent, Seed, lock};
 use super::error::RunError;
 use super::measure::Measure;
 use super::swap;
+use crate::audit::Leaf;
 use crate::clock;
 use crate::ipfix::encode::{SelectorStatistics, selector_statistics};
 use crate::limits::SAMPLING_STEP;
@@ -138,6 +139,7 @@ fn step(agent: &Agent) -> Result<(), RunError> {
         sample.failing = false;
         sample.changes_total += 1;
         drop(sample);
+        agent.audit.tell(&Leaf::SampleMoved { measure: measure.id().to_owned(), from: old, to: new });
         agent.with_tap(|tap| {
             tap.set_sampling(u32::from(measure.slot), new);
             Ok(())

@@ -51,7 +51,8 @@ pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, Run
 
 fn prepare_logged(runtime: &Runtime, config: Config, state: State, audit: &Arc<Audit>) -> Result<Prepared, RunError> {
     let reading = clock::read().map_err(|error| RunError::failed("clock", error))?;
-    let (host, admitted, watch) = admit::admit(&config, &state, &reading)?;
+    let last_unix_ns = state.last_unix_ns().max(audit.last_time().unwrap_or_default());
+    let (host, admitted, watch) = admit::admit(&config, last_unix_ns, &reading)?;
     let now = jiff::Timestamp::from_nanosecond(i128::from(reading.unix_ns))
         .map_err(|error| RunError::refused("clock", error))?;
     let mut candidates = Vec::with_capacity(admitted.len());
