@@ -48,7 +48,8 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), LogError> {
     if directory.is_dir() {
         return Ok(());
     }
-    let parent = directory.parent().unwrap_or(Path::new("/"));
+    // The parent of a relative path of one element is the empty one: here.
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_directory(parent)?;
     match std::fs::create_dir(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(directory, error)),

@@ -14,6 +14,7 @@ use crate::audit::{Leaf, Log};
 use crate::config;
 use crate::keys::{HostKeyId, SecretKey};
 use crate::limits::{AUDIT_INTERVAL, LOG_CAP_INTERVAL};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tap_common::abi::counter::{Counters, Verdict};
@@ -23,6 +24,7 @@ pub(super) struct Audit {
     log: Log,
     clock_in_doubt: AtomicBool,
     failing: AtomicBool,
+    seen: Mutex<Vec<Seen>>,
 }
 
 impl Audit {
@@ -33,7 +35,12 @@ impl Audit {
     pub(super) fn open(config: &config::Log, host_key: &HostKeyId) -> Result<Self, RunError> {
         let key = SecretKey::from_file(&config.key_file).map_err(|error| RunError::refused("log.key_file", error))?;
         let log = Log::open(&config.directory, key).map_err(|error| RunError::refused("log", error))?;
-        let audit = Self { log, clock_in_doubt: AtomicBool::new(false), failing: AtomicBool::new(false) };
+        let audit = Self {
+            log,
+            clock_in_doubt: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            seen: Mutex::default(),
+        };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         audit.must(&Leaf::Start { version, host_key: host_key.to_string() })?;
         Ok(audit)
@@ -166,11 +173,21 @@ pub(super) fn run(agent: &Agent) {
             seen.over_cap.packets = packets;
         }
     }
+    *lock(&agent.audit.seen) = seen;
     while !agent.stopping() {
-        watch(agent, &mut seen);
+        watch(agent, &mut lock(&agent.audit.seen));
         std::thread::park_timeout(AUDIT_INTERVAL);
     }
-    watch(agent, &mut seen);
+    watch(agent, &mut lock(&agent.audit.seen));
+}
+
+/// The export tasks have ended: so has every session that was open.
+pub(super) fn sessions_over(agent: &Agent) {
+    for (measure, seen) in agent.measures.iter().zip(lock(&agent.audit.seen).iter()) {
+        if seen.connected {
+            agent.audit.tell(&Leaf::ExportClosed { measure: measure.id().to_owned(), session: seen.sessions });
+        }
+    }
 }
 
 fn watch(agent: &Agent, seen: &mut [Seen]) {

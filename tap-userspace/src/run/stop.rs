@@ -4,6 +4,7 @@
 //! the settling time of packets in flight, the time for acknowledgements.
 
 use super::agent::{Agent, lock};
+use super::audit;
 use super::error::RunError;
 use super::measure::Measure;
 use super::renew;
@@ -45,6 +46,7 @@ pub(super) fn stop(
         }
         exported
     });
+    audit::sessions_over(agent);
     let kept = keep_time(agent);
     let detached = agent.detach();
     agent.audit.tell(&Leaf::Stop { reason: reason(why) });
