@@ -19,4 +19,5 @@ pub mod privilege;
 pub mod receive;
 pub mod run;
 pub mod selectors;
+pub mod statement;
 pub mod transport;

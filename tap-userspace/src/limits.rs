@@ -165,6 +165,15 @@ pub const KEY_EPOCH_DAYS_MAX: u32 = 31;
 /// Bytes of a selector set: a million addresses in their longest form.
 pub const SELECTOR_SET_BYTES_MAX: usize = 64 << 20;
 
+// Cap statements.
+
+/// How often a cap statement is signed: at each whole hour, which is one in UTC and in Japan alike.
+pub const STATEMENT_PERIOD_NS: u64 = 3_600_000_000_000;
+/// How long a statement that could not be written waits for its next attempt.
+pub const STATEMENT_RETRY_NS: u64 = 10_000_000_000;
+/// Bytes of a statement that are read: some thirty short lines and a signature.
+pub const STATEMENT_BYTES_MAX: u64 = 64 << 10;
+
 // The audit log.
 
 /// Bytes of a log entry: what the two-byte length of an entry bundle (C2SP tlog-tiles) can say.

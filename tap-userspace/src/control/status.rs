@@ -231,6 +231,12 @@ pub struct ShareStatus {
     pub limit: f64,
     /// Highest use over sliding windows of one second and longer since the agent started.
     pub used_max: f64,
+    /// The same over windows of a minute or longer; 0 before one is full.
+    #[serde(default)]
+    pub used_max_minute: f64,
+    /// The same over windows of an hour or longer.
+    #[serde(default)]
+    pub used_max_hour: f64,
     /// Use in the window that has just ended.
     pub used: f64,
 }

@@ -129,6 +129,18 @@ fn facility(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
         "Highest part admitted for any measure in any sliding window of one second or longer since the start.",
         &facility,
         share.used_max,
+    )?;
+    page.gauge(
+        "gwtap_facility_share_used_minute_max_ratio",
+        "Highest part admitted for any measure in any sliding window of a minute or longer since the start.",
+        &facility,
+        share.used_max_minute,
+    )?;
+    page.gauge(
+        "gwtap_facility_share_used_hour_max_ratio",
+        "Highest part admitted for any measure in any sliding window of an hour or longer since the start.",
+        &facility,
+        share.used_max_hour,
     )
 }
 

@@ -8,14 +8,16 @@
 use crate::limits::SHARE_WINDOW_NS_MIN;
 use std::collections::VecDeque;
 
-/// Samples older than this are needed by no window that has yet to end.
-const KEPT_NS: u64 = 3 * SHARE_WINDOW_NS_MIN;
 /// Samples kept at most, whatever their times are.
 const SAMPLES_MAX: usize = 4_096;
 
 /// Maximum of admitted bytes over sliding windows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SlidingShare {
+    /// Shortest window.
+    window_ns: u64,
+    /// Samples that follow sooner are passed over.
+    step_ns: u64,
     samples: VecDeque<(u64, u64)>,
     max: Rate,
     last: Rate,
@@ -51,7 +53,57 @@ impl Rate {
     }
 }
 
+/// The shortest window there is: a second.
+impl Default for SlidingShare {
+    fn default() -> Self {
+        Self::over(SHARE_WINDOW_NS_MIN, 0)
+    }
+}
+
+/// The maxima over windows of a second, a minute and an hour, each of at least that length.
+#[derive(Clone, Debug)]
+pub struct Shares([SlidingShare; 3]);
+
+impl Default for Shares {
+    fn default() -> Self {
+        let minute = 60 * SHARE_WINDOW_NS_MIN;
+        let hour = 60 * minute;
+        Self([SlidingShare::default(), SlidingShare::over(minute, minute / 60), SlidingShare::over(hour, hour / 60)])
+    }
+}
+
+impl Shares {
+    /// Takes a sample for each, as [`SlidingShare::sample`].
+    pub fn sample(&mut self, time_ns: u64, admitted_bytes: u64) {
+        self.0.iter_mut().for_each(|share| share.sample(time_ns, admitted_bytes));
+    }
+
+    /// Highest rates of any window of a second, a minute and an hour.
+    #[must_use]
+    pub fn max(&self) -> [Rate; 3] {
+        self.0.each_ref().map(SlidingShare::max)
+    }
+
+    /// Highest rate of the windows of a second or more that ended at the last sample.
+    #[must_use]
+    pub fn last(&self) -> Rate {
+        self.0[0].last()
+    }
+
+    /// Begins the maxima anew; windows that are open now count in them.
+    pub fn restart_max(&mut self) {
+        self.0.iter_mut().for_each(|share| share.max = Rate::default());
+    }
+}
+
 impl SlidingShare {
+    /// Over windows of at least `window_ns`, from samples of which those are passed over that follow within `step_ns`.
+    #[must_use]
+    pub fn over(window_ns: u64, step_ns: u64) -> Self {
+        let (max, last) = (Rate::default(), Rate::default());
+        Self { window_ns, step_ns, samples: VecDeque::new(), max, last }
+    }
+
     /// Takes a sample: `admitted_bytes` counts from any beginning and never falls.
     ///
     /// A sample that is not later than the one before, or lower, begins anew (other maps, another counter).
@@ -59,17 +111,20 @@ impl SlidingShare {
         if self.samples.back().is_some_and(|(time, bytes)| time_ns <= *time || admitted_bytes < *bytes) {
             self.samples.clear();
         }
+        if self.samples.back().is_some_and(|(time, _)| time_ns - time < self.step_ns) {
+            return;
+        }
         self.samples.push_back((time_ns, admitted_bytes));
         // The second sample is dropped first only if it is old enough to start every window the first could.
         while self.samples.len() > SAMPLES_MAX
-            || self.samples.get(1).is_some_and(|(time, _)| time_ns.saturating_sub(*time) >= KEPT_NS)
+            || self.samples.get(1).is_some_and(|(time, _)| time_ns.saturating_sub(*time) >= 3 * self.window_ns)
         {
             self.samples.pop_front();
         }
         self.last = Rate::default();
         for (time, bytes) in &self.samples {
             let window_ns = time_ns - time;
-            if window_ns < SHARE_WINDOW_NS_MIN {
+            if window_ns < self.window_ns {
                 break;
             }
             let rate = Rate { bytes: admitted_bytes - bytes, window_ns };
@@ -156,6 +211,19 @@ mod tests {
         share.sample(3 * SECOND, 20);
         assert_eq!(share.max(), Rate { bytes: 500, window_ns: SECOND });
         assert_eq!(share.last(), Rate { bytes: 10, window_ns: SECOND });
+    }
+
+    #[test]
+    fn a_minute_and_an_hour_have_maxima_of_their_own() {
+        let mut shares = Shares::default();
+        // A burst of a second in every minute, half a minute of them, then rest.
+        for tick in 0..3 * 3_600_u64 {
+            shares.sample(tick * SECOND, tick.div_ceil(60).min(30) * 6_000);
+        }
+        let rates = shares.max().map(|rate| rate.bytes * SECOND / rate.window_ns.max(1));
+        assert_eq!(rates, [6_000, 196, 50], "61 seconds hold two bursts, the hour thirty");
+        shares.restart_max();
+        assert_eq!(shares.max(), [Rate::default(); 3]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::state::State;
 use crate::clock::Watch;
 use crate::config::Config;
 use crate::load::{LoadError, Tap};
-use crate::metrics::share::SlidingShare;
+use crate::metrics::share::Shares;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,7 +34,7 @@ pub(super) struct Agent {
     pub(super) state: Mutex<State>,
     pub(super) generations: Mutex<Generations>,
     /// The facility's: all measures together.
-    pub(super) share: Mutex<SlidingShare>,
+    pub(super) share: Mutex<Shares>,
     pub(super) changes: Mutex<ChangeLog>,
     pub(super) audit: Arc<Audit>,
     pub(super) seeds_total: AtomicU64,

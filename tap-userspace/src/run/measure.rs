@@ -12,7 +12,7 @@ use crate::config;
 use crate::control::status::SelectorStatus;
 use crate::limits::SPOOL_SEGMENT_BYTES;
 use crate::load::{LoadError, MeasureParameters, cap_policy};
-use crate::metrics::share::SlidingShare;
+use crate::metrics::share::Shares;
 use crate::path::export::ExportStatus;
 use crate::path::pseudonymise::{PseudonymMode, Pseudonymiser};
 use crate::path::spool::{Spool, SpoolKey, SpoolLimits};
@@ -34,7 +34,7 @@ pub(super) struct Measure {
     pub(super) lease: Mutex<LeaseView>,
     pub(super) active: Mutex<Active>,
     pub(super) sample: Mutex<Sample>,
-    pub(super) share: Mutex<SlidingShare>,
+    pub(super) share: Mutex<Shares>,
     pub(super) pseudonymiser: Mutex<Pseudonymiser>,
     pub(super) spool: Spool,
     pub(super) export: Arc<ExportStatus>,

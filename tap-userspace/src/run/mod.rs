@@ -22,6 +22,7 @@ mod sampling;
 mod sealed;
 mod start;
 pub mod state;
+mod statements;
 mod stop;
 mod swap;
 
@@ -187,6 +188,11 @@ fn answer(agent: &Agent, request: Request) -> Response {
 /// Reads admitted bytes for the sliding windows of the shares.
 fn share(agent: &Agent) {
     let mut failing = false;
+    let mut statements = match statements::Statements::open(agent) {
+        Ok(statements) => statements,
+        // The loop ends, and the agent with it: what nobody can show afterwards does not run.
+        Err(error) => return tracing::error!(%error, "cap statements"),
+    };
     while !agent.stopping() {
         let counters = agent.with_tap(|tap| tap.counters());
         let now_ns = clock::boot_ns().map_err(|error| RunError::failed("clock", error));
@@ -197,6 +203,7 @@ fn share(agent: &Agent) {
                     lock(&measure.share).sample(now_ns, counted.admitted_bytes);
                 }
                 lock(&agent.share).sample(now_ns, report::admitted(agent, &counters).1);
+                statements.sample(agent, now_ns, &counters);
             }
             Err(error) if !failing => {
                 failing = true;
@@ -205,6 +212,10 @@ fn share(agent: &Agent) {
             Err(_) => {}
         }
         std::thread::park_timeout(SHARE_SAMPLE_INTERVAL);
+    }
+    match agent.with_tap(|tap| tap.counters()) {
+        Ok(counters) => statements.write(agent, &counters, jiff::Timestamp::now(), true),
+        Err(error) => tracing::error!(%error, "the last cap statements are missing"),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::control::status::{
     OrderStatus, RecordStatus, SamplingStatus, ShareStatus, SpoolView, Status,
 };
 use crate::metrics::interface;
-use crate::metrics::share::SlidingShare;
+use crate::metrics::share::Shares;
 use crate::order::Order;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -139,12 +139,15 @@ fn named(names: &[&str], counts: &[u64]) -> BTreeMap<String, u64> {
     names.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), *count)).collect()
 }
 
-fn share(agent: &Agent, share_ppm: u32, share: &SlidingShare) -> ShareStatus {
+fn share(agent: &Agent, share_ppm: u32, share: &Shares) -> ShareStatus {
+    let [second, minute, hour] = share.max().map(|rate| rate.ratio(agent.host.facility.capacity_bits_per_second));
     let capacity_bits_per_second = agent.host.facility.capacity_bits_per_second;
     ShareStatus {
         capacity_bits_per_second,
         limit: f64::from(share_ppm) / as_float(PPM),
-        used_max: share.max().ratio(capacity_bits_per_second),
+        used_max: second,
+        used_max_minute: minute,
+        used_max_hour: hour,
         used: share.last().ratio(capacity_bits_per_second),
     }
 }

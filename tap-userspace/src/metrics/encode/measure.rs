@@ -67,6 +67,18 @@ fn share(page: &Page, status: &Status, measure: &MeasureStatus) -> Result<(), pr
         &labels,
         share.used_max,
     )?;
+    page.gauge(
+        "gwtap_share_used_minute_max_ratio",
+        "Highest part of the capacity admitted in any sliding window of a minute or longer since the start.",
+        &labels,
+        share.used_max_minute,
+    )?;
+    page.gauge(
+        "gwtap_share_used_hour_max_ratio",
+        "Highest part of the capacity admitted in any sliding window of an hour or longer since the start.",
+        &labels,
+        share.used_max_hour,
+    )?;
     let (measure, sampling) = ([labels[0]], &measure.sampling);
     page.gauge("gwtap_sampling_threshold_ratio", "Part of the flows in the sample now.", &measure, sampling.ratio)?;
     page.gauge("gwtap_sampling_limit_ratio", "Part of the flows that the order allows.", &measure, sampling.limit)?;
