@@ -1,12 +1,16 @@
 //! Verification under its own promises: whatever byte is altered is noticed, and the bad entry or tile is named.
 
-use super::tests::{Made, SECOND, START, leaf, snapshot};
+use super::tests::{Made, SECOND, START, directory, leaf, snapshot};
 use super::*;
 use crate::keys::{PublicKey, SecretKey};
 use std::path::Path;
 
 fn verified(made: &Made) -> Result<verify::Verified, LogError> {
     verify::verify(made.path(), &made.key().public())
+}
+
+fn append(log: &Log, unix_ns: u64, number: u64) {
+    log.append_at(unix_ns, &leaf(number)).unwrap();
 }
 
 /// Bits that are flipped in a byte: the lowest decides between look-alikes in base64 and digits.
@@ -83,7 +87,7 @@ fn a_log_written_anew_by_its_own_key_is_not_the_continuation_of_what_was_witness
     std::fs::remove_dir_all(made.path().join("tile")).unwrap();
     std::fs::remove_file(made.path().join("checkpoint")).unwrap();
     let log = made.open().unwrap();
-    (0..7).for_each(|number| drop(log.append_at(START + number, &leaf(number + u64::from(number == 2))).unwrap()));
+    (0..7).for_each(|number| append(&log, START + number, number + u64::from(number == 2)));
     let anew = verified(&made).unwrap();
     let refused = verify::continues(made.path(), &anew, &old).unwrap_err().to_string();
     assert!(refused.contains("entries were altered"), "{refused}");
@@ -98,7 +102,7 @@ fn a_proof_stands_alone_and_every_altered_byte_of_it_is_noticed() {
     let key = made.key().public();
     let old = made.checkpoint();
     let log = made.open().unwrap();
-    (300..310).for_each(|number| drop(log.append_at(START + number * SECOND, &leaf(number)).unwrap()));
+    (300..310).for_each(|number| append(&log, START + number * SECOND, number));
     for (proof, old) in [
         (proof::inclusion(made.path(), 299).unwrap(), None),
         (proof::inclusion(made.path(), 0).unwrap(), None),
@@ -126,7 +130,7 @@ fn a_proof_stands_alone_and_every_altered_byte_of_it_is_noticed() {
 fn a_witness_cosigns_what_only_grew_and_nothing_else() {
     let made = Made::with(4);
     let (log, key) = (made.key().public(), SecretKey::generate("witness").unwrap());
-    let kept = super::tests::directory();
+    let kept = directory();
     let ask = |old| {
         let request = proof::consistency(made.path(), old).unwrap();
         let witness = witness::Witness::open(kept.path()).unwrap();
@@ -149,7 +153,7 @@ fn a_witness_cosigns_what_only_grew_and_nothing_else() {
     std::fs::remove_dir_all(made.path().join("tile")).unwrap();
     std::fs::remove_file(made.path().join("checkpoint")).unwrap();
     let branch = made.open().unwrap();
-    (0..6).for_each(|number| drop(branch.append_at(START + number, &leaf(number + 1)).unwrap()));
+    (0..6).for_each(|number| append(&branch, START + number, number + 1));
     drop(branch);
     let refused = ask(5).unwrap_err().to_string();
     assert!(refused.contains("the proof does not hold"), "{refused}");
