@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod directive;
 pub mod ipfix;
 pub mod keys;
 #[cfg(feature = "laboratory")]

@@ -7,6 +7,20 @@ use std::time::Duration;
 /// and small enough that a length that lies does not take the machine's memory.
 pub const CAPTURE_RECORD_BYTES_MAX: u32 = 16 << 20;
 
+// Directives and orders.
+
+/// Bytes of a directive's note: a page, with its signatures.
+pub const DIRECTIVE_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a reason: a sentence in any script.
+pub const REASON_BYTES_MAX: usize = 512;
+/// Directives of a measure whose notes are kept; what they left in force is kept whatever their number.
+pub const DIRECTIVES_KEPT_MAX: usize = 16;
+/// Orders of a measure that are remembered by hash, so that an older one is told from a new one: half a century of
+/// extensions by three months.
+pub const ORDERS_KEPT_MAX: usize = 200;
+/// Bytes of an order's note: a few hundred taps and prefixes.
+pub const ORDER_BYTES_MAX: u64 = 1 << 20;
+
 // The agent.
 
 /// Bytes the spool takes on disk unless the configuration says otherwise: an hour of 10,000 records a second.
@@ -37,8 +51,9 @@ pub const CLOCK_READ_NS_MAX: u64 = 1_000_000;
 pub const CLOCK_READ_ATTEMPTS_MAX: u32 = 16;
 /// How often the last wall time is written down: a clock set back while the agent is down is noticed to this precision.
 pub const STATE_WRITE_NS: u64 = 10_000_000_000;
-/// Bytes of the state file that are read at most: one short line per measure the host has ever had.
-pub const STATE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of the state file that are read at most: per measure the host has ever had its numbers, its last directives and
+/// the hashes of its orders.
+pub const STATE_BYTES_MAX: u64 = 32 << 20;
 
 /// How often the rings are looked at: a ring holds three times that at 10 million records a second.
 pub const DRAIN_INTERVAL: Duration = Duration::from_millis(1);

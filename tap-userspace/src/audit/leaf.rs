@@ -121,6 +121,13 @@ pub enum Leaf {
         /// The reason given.
         reason: String,
     },
+    /// The carrier took its kill switch back.
+    KillSwitchReleased {
+        /// Measure; none for all.
+        measure: Option<String>,
+        /// The reason given.
+        reason: String,
+    },
     /// A directive of the Commission is in force.
     Directive {
         /// Measure.

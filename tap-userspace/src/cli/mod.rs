@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 pub mod audit;
+pub mod directive;
 #[cfg(feature = "laboratory")]
 pub mod explain;
 pub mod keygen;
@@ -23,6 +24,7 @@ pub mod run;
 pub mod selectors;
 pub mod selectors_load;
 pub mod status;
+pub mod stop;
 
 /// Exit code of a failure at run time.
 pub const FAILED: u8 = 1;
@@ -40,6 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Audit(audit::Args),
+    Directive(directive::Args),
     #[cfg(feature = "laboratory")]
     Explain(explain::Args),
     Keygen(keygen::Args),
@@ -48,9 +51,11 @@ enum Verb {
     Records(records::Args),
     #[cfg(feature = "laboratory")]
     Replay(replay::Args),
+    Resume(stop::ResumeArgs),
     Run(run::Args),
     Selectors(selectors::Args),
     Status(status::Args),
+    Stop(stop::Args),
 }
 
 /// An input that the rules refuse: ends the program with [`REFUSED`] instead of [`FAILED`].
@@ -71,6 +76,7 @@ pub fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let result = match verb {
         Verb::Audit(args) => audit::run(args),
+        Verb::Directive(args) => directive::run(args),
         #[cfg(feature = "laboratory")]
         Verb::Explain(args) => explain::run(args),
         Verb::Keygen(args) => keygen::run(args),
@@ -79,9 +85,11 @@ pub fn main() -> ExitCode {
         Verb::Records(args) => records::run(args),
         #[cfg(feature = "laboratory")]
         Verb::Replay(args) => replay::run(args),
+        Verb::Resume(args) => stop::resume(args),
         Verb::Run(args) => run::run(args),
         Verb::Selectors(args) => selectors::run(args),
         Verb::Status(args) => status::run(args),
+        Verb::Stop(args) => stop::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("gwtap: {error:#}");

@@ -1,6 +1,7 @@
 //! `gwtap order`: orders are drafted, signed, checked and shown.
 
 use super::{Refused, order_new};
+use crate::control::Request;
 use crate::keys::{self, HostKeyId, SecretKey, TrustRoots, sha256};
 use crate::order::window::in_jst;
 use crate::order::{self, Order};
@@ -19,7 +20,8 @@ use std::process::ExitCode;
   gwtap order sign order.toml --key commission.key
   gwtap order check order.toml --trust trust.toml
   gwtap order check order.toml --trust trust.toml --host-key HOSTKEY --interface eth1 --country-table world.csv
-  gwtap order show order.toml --json")]
+  gwtap order show order.toml --json
+  gwtap order extend extension.note")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -34,6 +36,8 @@ enum Verb {
     Check(CheckArgs),
     /// Show what an order says and who signed it
     Show(ShowArgs),
+    /// Hand a running agent an order that extends the one in force (Art. 19)
+    Extend(ExtendArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,6 +80,18 @@ struct CheckArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct ExtendArgs {
+    /// Order whose `previous` is the SHA-256 of the one in force, and that begins before or just when that ends
+    file: PathBuf,
+    /// The agent's control socket
+    #[arg(long, conflicts_with = "config")]
+    socket: Option<PathBuf>,
+    /// Configuration that names the socket
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 struct ShowArgs {
     /// Draft or order
     file: PathBuf,
@@ -94,6 +110,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Sign(args) => sign(&args),
         Verb::Check(args) => check(&args),
         Verb::Show(args) => show(&args),
+        Verb::Extend(args) => {
+            let socket = super::status::socket(args.socket, args.config.as_deref())?;
+            super::stop::ask(&socket, &Request::OrderExtend { note: read(&args.file)? })
+        }
     }
 }
 
@@ -134,7 +154,10 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let not = |error| refused(&args.file, error);
     let order = match &args.trust {
         None => order::parse_unsigned(&text).map_err(not)?,
-        Some(path) => order::verify(&text, &trust(path)?).map_err(not)?,
+        Some(path) => {
+            let roots = trust(path)?.at(args.now.unwrap_or_else(Timestamp::now));
+            order::verify(&text, &roots).map_err(not)?
+        }
     };
     if !args.draft {
         let now = args.now.unwrap_or_else(Timestamp::now);
@@ -192,7 +215,8 @@ fn show(args: &ShowArgs) -> anyhow::Result<ExitCode> {
 
 /// Everything but approved machine information, which is shown by its fields.
 fn as_json(order: &Order, signatures: &[String]) -> serde_json::Value {
-    let Order { measure, approval, notification, facility, selection, addresses, receiving_facility, sha256 } = order;
+    let Order { measure, approval, notification, facility, selection, addresses, receiving_facility, sha256, .. } =
+        order;
     let taps: Vec<_> = facility
         .taps
         .iter()

@@ -54,7 +54,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         ),
         Response::Refused { reason } => return Err(Refused::because(reason)),
         Response::Failed { reason } => bail!("{reason}"),
-        Response::Status(_) => bail!("the agent answered another question; is it of this version?"),
+        Response::Status(_) | Response::Done { .. } => {
+            bail!("the agent answered another question; is it of this version?")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! `gwtap status`: how the running agent is, by its control socket.
 
 use crate::config::Config;
-use crate::control::status::{LeaseStatus, MeasureStatus, ShareStatus, Status};
+use crate::control::status::{LeaseStatus, MeasureStatus, OversightStatus, ShareStatus, Status};
 use crate::control::{Request, Response, client};
 use anyhow::bail;
 use std::collections::BTreeMap;
@@ -36,7 +36,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Response::Status(status) if args.json => println!("{}", serde_json::to_string_pretty(&status)?),
         Response::Status(status) => print!("{}", table(&status)),
         Response::Refused { reason } | Response::Failed { reason } => bail!("{reason}"),
-        Response::Loaded(_) => bail!("the agent answered another question; is it of this version?"),
+        Response::Loaded(_) | Response::Done { .. } => {
+            bail!("the agent answered another question; is it of this version?")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,6 +108,7 @@ fn measure_rows(measure: &MeasureStatus) -> Vec<(&'static str, String)> {
             ),
         ),
         ("lease", lease(&measure.lease)),
+        ("oversight", oversight(&measure.oversight)),
         ("share of capacity", share(&measure.share)),
         (
             "sample",
@@ -168,6 +171,24 @@ fn lease(lease: &LeaseStatus) -> String {
         format!("live, {:.1} s left{refused}", lease.seconds_left)
     } else {
         format!("none: nothing is selected{refused}")
+    }
+}
+
+/// What binds the measure beyond its order.
+fn oversight(of: &OversightStatus) -> String {
+    let mut words = Vec::new();
+    if let Some(reason) = &of.stopped {
+        words.push(format!("STOPPED by the Commission: {reason}"));
+    }
+    if let Some(switch) = &of.kill_switch {
+        words.push(format!("STOPPED by the carrier since {}: {}", switch.since, switch.reason));
+    }
+    words.extend(of.facility_share_ppm.map(|share_ppm| format!("facility's share lowered to {share_ppm} ppm")));
+    words.extend(of.not_after.as_ref().map(|end| format!("ends {end}")));
+    match (of.number, words.is_empty()) {
+        (0, true) => "none".into(),
+        (0, false) => words.join("; "),
+        (number, _) => format!("{}; last directive {number}", words.join("; ")),
     }
 }
 

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 pub struct Measure {
     /// The signed order.
     pub order_file: PathBuf,
+    /// Orders that extend it (Art. 19), in their order.
+    #[serde(default)]
+    pub extension_files: Vec<PathBuf>,
     /// The selector set.
     pub set_file: PathBuf,
     /// Its activation, signed by two persons.
@@ -86,8 +89,8 @@ impl Measure {
     }
 
     /// The same, to be resolved.
-    pub(super) fn paths_mut(&mut self) -> [&mut PathBuf; 9] {
-        [
+    pub(super) fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let single = [
             &mut self.order_file,
             &mut self.set_file,
             &mut self.activation_file,
@@ -97,7 +100,8 @@ impl Measure {
             &mut self.export.ca_file,
             &mut self.export.certificate_file,
             &mut self.export.key_file,
-        ]
+        ];
+        single.into_iter().chain(&mut self.extension_files)
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Config {
     pub privilege: Privilege,
     /// The audit log.
     pub log: Log,
+    /// The Commission's hand.
+    #[serde(default)]
+    pub oversight: Oversight,
 }
 
 /// `[host]`
@@ -220,6 +223,14 @@ pub struct Log {
     pub key_file: PathBuf,
 }
 
+/// `[oversight]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oversight {
+    /// Directory whose files `*.note` are directives of the Commission: taken at every start, before anything is attached.
+    pub directives_directory: Option<PathBuf>,
+}
+
 impl Default for Sampling {
     fn default() -> Self {
         Self { new_seed_at: default_seed_times() }
@@ -279,7 +290,7 @@ impl Config {
             &mut self.log.key_file,
         ];
         let measures = self.measures.iter_mut().flat_map(Measure::paths_mut);
-        for path in paths.into_iter().chain(measures) {
+        for path in paths.into_iter().chain(measures).chain(&mut self.oversight.directives_directory) {
             *path = base.join(&*path);
         }
     }

@@ -26,6 +26,32 @@ pub enum Request {
         /// The activation note.
         activation: String,
     },
+    /// A directive of the Commission, as a signed note; it names its measure.
+    Directive {
+        /// The note.
+        note: String,
+    },
+    /// An order that extends the one in force, as a signed note; it names its measure.
+    OrderExtend {
+        /// The note.
+        note: String,
+    },
+    /// The carrier's kill switch.
+    Stop {
+        /// Which measure; all if none is named.
+        #[serde(default)]
+        measure: Option<String>,
+        /// Why.
+        reason: String,
+    },
+    /// The carrier takes its kill switch back.
+    Resume {
+        /// Which measure; all if none is named.
+        #[serde(default)]
+        measure: Option<String>,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Selector contents leave no trace: the debug form shows the verb only.
@@ -34,6 +60,10 @@ impl std::fmt::Debug for Request {
         f.write_str(match self {
             Self::Status => "Status",
             Self::SelectorsLoad { .. } => "SelectorsLoad",
+            Self::Directive { .. } => "Directive",
+            Self::OrderExtend { .. } => "OrderExtend",
+            Self::Stop { .. } => "Stop",
+            Self::Resume { .. } => "Resume",
         })
     }
 }
@@ -46,6 +76,11 @@ pub enum Response {
     Status(Box<Status>),
     /// To [`Request::SelectorsLoad`]: the set decides from now on.
     Loaded(Loaded),
+    /// To a directive, an extension, the kill switch: what is in force now, a line for each measure.
+    Done {
+        /// In words.
+        done: Vec<String>,
+    },
     /// The rules refuse what was asked; nothing was changed.
     Refused {
         /// Why.

@@ -145,6 +145,7 @@ mod tests {
         runtime.spawn(server.serve(Arc::new(|request| match request {
             Request::Status => Response::Status(Box::default()),
             Request::SelectorsLoad { set, .. } => Response::Refused { reason: format!("{} bytes", set.len()) },
+            other => Response::Failed { reason: format!("{other:?}") },
         })));
         (runtime, path)
     }

@@ -74,6 +74,9 @@ impl Status {
 pub struct MeasureStatus {
     /// The order in force.
     pub order: OrderStatus,
+    /// What binds the measure beyond it.
+    #[serde(default)]
+    pub oversight: OversightStatus,
     /// What is looked for, as digests.
     pub selectors: SelectorStatus,
     /// Whether the kernel may select now.
@@ -111,6 +114,50 @@ pub struct OrderStatus {
     pub not_before_seconds: i64,
     /// The same in seconds since 1970.
     pub not_after_seconds: i64,
+    /// SHA-256 of the orders that extend the first.
+    #[serde(default)]
+    pub extensions: Vec<String>,
+}
+
+/// What binds a measure beyond its order: directives of the Commission, and the carrier's kill switch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OversightStatus {
+    /// Highest number of a directive; 0 before the first.
+    pub number: u64,
+    /// Reason of the directive that stopped the measure, if one did.
+    pub stopped: Option<String>,
+    /// The facility's share that a directive left, in parts per million.
+    pub facility_share_ppm: Option<u32>,
+    /// End that a directive set.
+    pub not_after: Option<String>,
+    /// The carrier's kill switch, if it was thrown.
+    pub kill_switch: Option<KillSwitchStatus>,
+    /// The last directives.
+    pub directives: Vec<DirectiveStatus>,
+}
+
+/// The carrier's kill switch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KillSwitchStatus {
+    /// Why it was thrown.
+    pub reason: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// A directive that was taken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DirectiveStatus {
+    /// Its number.
+    pub number: u64,
+    /// What it directs.
+    pub kind: String,
+    /// Why.
+    pub reason: String,
+    /// When it was issued.
+    pub issued: String,
+    /// SHA-256 of its note.
+    pub sha256: String,
 }
 
 /// What is looked for, as digests.

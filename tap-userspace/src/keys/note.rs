@@ -224,7 +224,7 @@ pub struct Verified<'a> {
     pub signers: Vec<&'a TrustedKey>,
 }
 
-/// Verifies a note against the trust roots. Signatures of keys that are not among them are ignored, as the
+/// Verifies a note against the trust roots. Signatures of keys that are not among them, or are revoked, are ignored, as the
 /// specification asks; who must have signed is for the caller to say.
 ///
 /// # Errors
@@ -235,7 +235,7 @@ pub fn verify<'a>(note: &str, roots: &'a TrustRoots) -> Result<Verified<'a>, Key
     }
     let parsed = Note::from_bytes(note.as_bytes()).map_err(|_malformed| KeyError::Note)?;
     let mut signers = Vec::new();
-    for trusted in roots.keys() {
+    for trusted in roots.keys().iter().filter(|key| roots.counts(&key.public)) {
         // One verifier at a time: the answer is then about this whole key, whatever short ids the lines carry.
         let what = &trusted.public.name;
         let verifier = StandardVerifier::new(&trusted.public.verifier_key)

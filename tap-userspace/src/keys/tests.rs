@@ -120,3 +120,40 @@ fn a_host_key_id_is_the_digest_of_the_public_key() {
     assert_eq!(id.to_string().parse::<HostKeyId>().unwrap(), id);
     assert!("abc".parse::<HostKeyId>().is_err());
 }
+
+#[test]
+fn a_revoked_keys_signature_does_not_count_and_its_successors_does() {
+    let moment = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    let (old, new) = (SecretKey::generate("commission-1").unwrap(), SecretKey::generate("commission-2").unwrap());
+    let table = |key: &SecretKey, more: &str| {
+        format!("[[key]]\nname = \"c\"\nrole = \"commission\"\npublic = \"{}\"\n{more}", key.public())
+    };
+    let (by_old, by_new) = (sign("text\n", &old).unwrap(), sign("text\n", &new).unwrap());
+    let counts = |note: &str, roots: &TrustRoots| verify(note, roots).unwrap().signers.len();
+
+    let both = TrustRoots::from_toml(&(table(&old, "") + &table(&new, ""))).unwrap();
+    assert_eq!((counts(&by_old, &both), counts(&by_new, &both)), (1, 1), "two keys of one role");
+
+    let dated = table(&old, "revoked = \"2027-01-01T00:00:00+09:00\"\n") + &table(&new, "");
+    let dated = TrustRoots::from_toml(&dated).unwrap();
+    let (before, from) = (moment("2026-12-31T14:59:59.999999999Z"), moment("2026-12-31T15:00:00Z"));
+    assert_eq!((counts(&by_old, &dated.at(before)), counts(&by_new, &dated.at(before))), (1, 1));
+    assert_eq!((counts(&by_old, &dated.at(from)), counts(&by_new, &dated.at(from))), (0, 1));
+    assert_eq!(counts(&by_old, &dated), 0, "roots that nobody judged take every revocation for granted");
+    let twice = sign(&by_old, &new).unwrap();
+    for (note, until) in [(&by_old, Some(from)), (&by_new, None), (&twice, None)] {
+        let judged = dated.at(before);
+        let verified = verify(note, &judged).unwrap();
+        assert_eq!(judged.signed_until(&verified.signers), until);
+    }
+
+    let never = format!("revoked = [\"{}\"]\n", old.public()) + &table(&old, "") + &table(&new, "");
+    let never = TrustRoots::from_toml(&never).unwrap();
+    for roots in [&never, &never.at(moment("2000-01-01T00:00:00Z"))] {
+        assert_eq!((counts(&by_old, roots), counts(&by_new, roots), counts(&twice, roots)), (0, 1, 1));
+    }
+    for wrong in [table(&old, "revoked = \"soon\"\n"), format!("revoked = [\"x\"]\n{}", table(&old, ""))] {
+        let error = TrustRoots::from_toml(&wrong).unwrap_err().to_string();
+        assert!(error.contains("revoked"), "{error}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Whether an order lets this host do something now: time, tap entry, country table.
 
 use super::window::in_jst;
-use super::{Order, OrderError, Tap};
+use super::{Measure, Order, OrderError, Tap};
 use crate::keys::HostKeyId;
 use crate::prefixes::country::CountryTable;
 use ipnetwork::IpNetwork;
@@ -20,6 +20,14 @@ impl Order {
         country_table_sha256: &[u8; 32],
     ) -> Result<&Tap, OrderError> {
         self.is_live(now)?;
+        self.tap(host, interface, country_table_sha256)
+    }
+
+    /// This host's own tap entry, whenever the order is in force.
+    ///
+    /// # Errors
+    /// The field that stands against it.
+    pub fn tap(&self, host: &HostKeyId, interface: &str, country_table_sha256: &[u8; 32]) -> Result<&Tap, OrderError> {
         let of_host = || self.facility.taps.iter().filter(|tap| tap.host_key == *host);
         let tap = of_host().find(|tap| tap.interface == interface);
         let tap = tap.ok_or_else(|| match of_host().next() {
@@ -44,14 +52,7 @@ impl Order {
     /// # Errors
     /// `measure.not_before` or `measure.not_after`.
     pub fn is_live(&self, now: Timestamp) -> Result<(), OrderError> {
-        let (first, end) = (self.measure.not_before, self.measure.not_after);
-        if now < first {
-            return Err(OrderError::field("measure.not_before", format!("not yet valid: begins {}", in_jst(first))));
-        }
-        if now >= end {
-            return Err(OrderError::field("measure.not_after", format!("expired: ended {}", in_jst(end))));
-        }
-        Ok(())
+        self.measure.is_live(now)
     }
 
     /// Whether this is the country table that the order names, and new enough.
@@ -85,5 +86,22 @@ impl Order {
     #[must_use]
     pub fn prefixes_excluded(&self) -> &[IpNetwork] {
         self.approval.as_ref().map_or(&[], |approval| &approval.conditions.prefixes_excluded)
+    }
+}
+
+impl Measure {
+    /// Whether `now` is in the measure's window.
+    ///
+    /// # Errors
+    /// `measure.not_before` or `measure.not_after`.
+    pub fn is_live(&self, now: Timestamp) -> Result<(), OrderError> {
+        let (first, end) = (self.not_before, self.not_after);
+        if now < first {
+            return Err(OrderError::field("measure.not_before", format!("not yet valid: begins {}", in_jst(first))));
+        }
+        if now >= end {
+            return Err(OrderError::field("measure.not_after", format!("expired: ended {}", in_jst(end))));
+        }
+        Ok(())
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn read(text: &str) -> Result<Order> {
         addresses: read_addresses(&addresses)?,
         receiving_facility: read_receiving_facility(receiving_facility)?,
         sha256: sha256(text.as_bytes()),
+        signed_until: None,
         measure,
     };
     if let Some(approval) = &order.approval {

@@ -6,6 +6,7 @@
 
 mod admit;
 pub mod basis;
+pub mod chain;
 mod content;
 mod file;
 pub mod template;
@@ -84,6 +85,8 @@ pub struct Order {
     pub receiving_facility: ReceivingFacility,
     /// SHA-256 of the note's text: the order's identity.
     pub sha256: [u8; 32],
+    /// First moment at which a signer's key is revoked, if one is to be: the order ends with it.
+    pub signed_until: Option<Timestamp>,
 }
 
 /// `[measure]`
@@ -217,12 +220,15 @@ pub struct ReceivingFacility {
 /// What is wrong, by field; the first thing found.
 pub fn verify(note: &str, roots: &TrustRoots) -> Result<Order, OrderError> {
     let verified = keys::note::verify(note, roots)?;
-    let order = content::read(&verified.text)?;
+    let mut order = content::read(&verified.text)?;
     for role in order.measure.basis.signers() {
         if !verified.signers.iter().any(|key| key.role == *role) {
             return Err(OrderError::Signer { missing: *role, basis: order.measure.basis });
         }
     }
+    let signers: Vec<_> =
+        verified.signers.into_iter().filter(|key| order.measure.basis.signers().contains(&key.role)).collect();
+    order.signed_until = roots.signed_until(&signers);
     Ok(order)
 }
 

@@ -359,3 +359,6 @@ fn a_full_draft_is_a_good_order_and_an_empty_one_is_not() {
         assert!(parse_unsigned(&template::Draft { basis: Some(basis), ..Default::default() }.text()).is_err());
     }
 }
+
+mod act;
+mod extension;

@@ -7,13 +7,13 @@
 use super::error::RunError;
 use super::facility::{self, Facility};
 use super::lease::Window;
-use super::sealed;
+use super::{orders, sealed};
 use crate::clock::{Now, Reading, Watch};
 use crate::config::{Config, CountryFormat, Export};
 use crate::keys::note::SecretKey;
 use crate::keys::pseudonym::{PseudonymKey, SealingSecret};
-use crate::keys::{HostKeyId, TrustRoots};
-use crate::order::{self, Order};
+use crate::keys::{self, HostKeyId, TrustRoots};
+use crate::order::Order;
 use crate::prefixes::country::CountryTable;
 use crate::prefixes::special::Special;
 use crate::selectors::CheckedSet;
@@ -36,6 +36,8 @@ pub(super) struct Host {
 /// What is one measure's, and stays the same for as long as the agent runs.
 pub(super) struct Admitted {
     pub(super) order: Order,
+    /// The order and those that extend it, as they were when the agent started.
+    pub(super) chain: Vec<Order>,
     /// This tap's part of the facility's capacity, in parts per million.
     pub(super) share_ppm: u32,
     pub(super) pseudonym_key: PseudonymKey,
@@ -63,22 +65,23 @@ pub(super) fn admit(
     let host_key = HostKeyId::of(&host_key.public());
     let roots = TrustRoots::from_toml(&text(&config.trust.roots_file)?)
         .map_err(|error| RunError::refused(config.trust.roots_file.display(), error))?;
+    let judged = roots.at(now);
     let country = country_table(config)?;
     let sealing = SealingSecret::read(&config.host.sealing_key_file)
         .map_err(|error| RunError::refused("host.sealing_key_file", error))?;
     let mut admitted = Vec::with_capacity(config.measures.len());
     for measure in &config.measures {
         let file = measure.order_file.display();
-        let order =
-            order::verify(&text(&measure.order_file)?, &roots).map_err(|error| RunError::refused(&file, error))?;
+        let chain = orders::chain(measure, &config.state.directory, &judged, now)?;
+        let Some(order) = chain.first().cloned() else { continue };
         let tap = order
-            .admit(now, &host_key, &config.mirror.interface, &country.sha256)
+            .tap(&host_key, &config.mirror.interface, &country.sha256)
             .map_err(|error| RunError::refused(&file, error))?;
         let share_ppm = tap.share_ppm;
         order.admit_country_table(&country).map_err(|error| RunError::refused(&file, error))?;
         check_receiver(&measure.export, &order).map_err(|error| RunError::refused(&file, error))?;
         let pseudonym_key = pseudonym_key(&measure.pseudonym_key_file, &sealing, &order, now)?;
-        admitted.push(Admitted { order, share_ppm, pseudonym_key });
+        admitted.push(Admitted { order, chain, share_ppm, pseudonym_key });
     }
     let files = config.measures.iter().map(|measure| measure.order_file.display().to_string());
     let orders: Vec<_> = files.zip(admitted.iter().map(|admitted| &admitted.order)).collect();
@@ -91,11 +94,11 @@ pub(super) fn admit(
 /// A set and its activation, against the order: the checks are the same at start and at run time, but for the number.
 pub(super) fn candidate(
     host: &Host,
-    admitted: &Admitted,
+    chain: &[Order],
     texts: sealed::Texts,
     now: Timestamp,
 ) -> Result<Candidate, RunError> {
-    let order = &admitted.order;
+    let order = chain.first().ok_or_else(|| RunError::Failed("a measure has no order".into()))?;
     let [set_name, activation_name] =
         ["selector set", "activation"].map(|what| format!("measure {}: {what}", order.measure.id));
     let set = SelectorSet::from_json(texts.set.as_bytes()).map_err(|error| RunError::refused(&set_name, error))?;
@@ -104,11 +107,16 @@ pub(super) fn candidate(
         let refusals: Vec<_> = refusals.iter().map(ToString::to_string).collect();
         RunError::refused(&set_name, refusals.join("; "))
     })?;
-    let mut activation = activation::verify(&texts.activation, &host.roots)
-        .map_err(|error| RunError::refused(&activation_name, error))?;
-    activation
-        .admit(&order.measure.id, &order.sha256, &set.sha256, now)
-        .map_err(|error| RunError::refused(&activation_name, error))?;
+    let roots = host.roots.at(now);
+    let refused = |error: String| RunError::refused(&activation_name, error);
+    let mut activation = activation::verify(&texts.activation, &roots).map_err(|error| refused(error.to_string()))?;
+    // An order that extends another changes nothing of what the two persons consented to: their consent goes on.
+    let named = chain.iter().find(|order| order.sha256 == activation.order_sha256).unwrap_or(order);
+    activation.admit(&order.measure.id, &named.sha256, &set.sha256, now).map_err(|error| refused(error.to_string()))?;
+    let signed = keys::note::verify(&texts.activation, &roots).map_err(|error| refused(error.to_string()))?;
+    if let Some(end) = roots.signed_until(&signed.signers) {
+        activation.valid_until = activation.valid_until.min(end);
+    }
     // The kernel knows no time of a single rule: the first rule that is no longer wanted ends the whole set.
     if let Some(end) = set.valid_until {
         if now >= end {
@@ -119,14 +127,12 @@ pub(super) fn candidate(
     Ok(Candidate { set, activation, texts })
 }
 
-/// When selection is allowed: order, activation and pseudonym key must all be in force.
+/// When a set may select, whatever the order says: activation and pseudonym key must both be in force.
 pub(super) fn window(admitted: &Admitted, activation: &Activation) -> Result<Window, RunError> {
-    let measure = &admitted.order.measure;
     let key = &admitted.pseudonym_key;
-    let order = Window { not_before_ns: unix_ns(measure.not_before)?, not_after_ns: unix_ns(measure.not_after)? };
     let key = Window { not_before_ns: unix_ns(key.not_before)?, not_after_ns: unix_ns(key.not_after)? };
     let activation = Window { not_before_ns: 0, not_after_ns: unix_ns(activation.valid_until)? };
-    Ok(order.intersect(key).intersect(activation))
+    Ok(key.intersect(activation))
 }
 
 /// UTC of a judged moment.
@@ -134,7 +140,8 @@ pub(super) fn timestamp(now: &Now) -> Result<Timestamp, RunError> {
     Timestamp::from_nanosecond(i128::from(now.unix_ns)).map_err(|error| RunError::refused("clock", error))
 }
 
-fn unix_ns(time: Timestamp) -> Result<u64, RunError> {
+/// A moment in nanoseconds since 1970.
+pub(super) fn unix_ns(time: Timestamp) -> Result<u64, RunError> {
     u64::try_from(time.as_nanosecond()).map_err(|_out_of_range| RunError::Refused(format!("{time} is out of range")))
 }
 

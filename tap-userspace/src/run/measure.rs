@@ -10,9 +10,11 @@ use super::sampling::Sample;
 use super::sealed::Texts;
 use crate::config;
 use crate::control::status::SelectorStatus;
+use crate::directive::restriction::Restriction;
 use crate::limits::SPOOL_SEGMENT_BYTES;
 use crate::load::{LoadError, MeasureParameters, cap_policy};
 use crate::metrics::share::Shares;
+use crate::order::Order;
 use crate::path::export::ExportStatus;
 use crate::path::pseudonymise::{PseudonymMode, Pseudonymiser};
 use crate::path::spool::{Spool, SpoolKey, SpoolLimits};
@@ -33,6 +35,10 @@ pub(super) struct Measure {
     pub(super) directory: PathBuf,
     pub(super) lease: Mutex<LeaseView>,
     pub(super) active: Mutex<Active>,
+    /// The order and those that extend it.
+    pub(super) chain: Mutex<Vec<Order>>,
+    /// What directives and the kill switch left.
+    pub(super) restriction: Mutex<Restriction>,
     pub(super) sample: Mutex<Sample>,
     pub(super) share: Mutex<Shares>,
     pub(super) pseudonymiser: Mutex<Pseudonymiser>,
@@ -97,6 +103,8 @@ impl Measure {
             directory: directory(state_directory, id),
             lease: Mutex::default(),
             active: Mutex::default(),
+            chain: Mutex::new(admitted.chain.clone()),
+            restriction: Mutex::default(),
             sample: Mutex::new(Sample::new(sample::threshold(sampling_ppm(&admitted)))),
             share: Mutex::default(),
             pseudonymiser: Mutex::new(pseudonymiser),
@@ -124,12 +132,18 @@ impl Measure {
         }
     }
 
+    /// This tap's part of the facility's capacity in parts per million, as the order and directives have it.
+    pub(super) fn share_ppm(&self) -> u32 {
+        let facility_share_ppm = self.admitted.order.facility.share_ppm;
+        super::agent::lock(&self.restriction).tap_share_ppm(self.admitted.share_ppm, facility_share_ppm)
+    }
+
     /// Its own bucket.
     ///
     /// # Errors
-    /// The order's figures give no bucket.
+    /// The share gives no bucket: it is too small for the capacity.
     pub(super) fn cap_policy(&self) -> Result<CapPolicy, LoadError> {
-        cap_policy(self.admitted.order.facility.capacity_bits_per_second, self.admitted.share_ppm)
+        cap_policy(self.admitted.order.facility.capacity_bits_per_second, self.share_ppm())
     }
 }
 

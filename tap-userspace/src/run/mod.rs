@@ -15,6 +15,8 @@ mod facility;
 mod generations;
 pub mod lease;
 mod measure;
+mod orders;
+mod oversight;
 mod renew;
 mod report;
 mod resume;
@@ -167,6 +169,10 @@ fn serve(
 fn answer(agent: &Agent, request: Request) -> Response {
     match request {
         Request::Status => Response::Status(Box::new(report::status(agent))),
+        Request::Directive { note } => done("directive", oversight::directive(agent, &note)),
+        Request::OrderExtend { note } => done("order extension", orders::extend(agent, &note)),
+        Request::Stop { measure, reason } => done("stop", oversight::stop(agent, measure.as_deref(), &reason)),
+        Request::Resume { measure, reason } => done("resume", oversight::resume(agent, measure.as_deref(), &reason)),
         Request::SelectorsLoad { measure, set, activation } => {
             let set_sha256 = hex::encode(keys::sha256(set.as_bytes()));
             match swap::load(agent, measure.as_deref(), sealed::Texts { set, activation }) {
@@ -181,6 +187,21 @@ fn answer(agent: &Agent, request: Request) -> Response {
                     Response::Failed { reason }
                 }
             }
+        }
+    }
+}
+
+/// The answer to a directive, an extension, the kill switch.
+fn done(what: &str, result: Result<Vec<String>, RunError>) -> Response {
+    match result {
+        Ok(done) => Response::Done { done },
+        Err(RunError::Refused(reason)) => {
+            tracing::warn!(what, reason, "refused");
+            Response::Refused { reason }
+        }
+        Err(RunError::Failed(reason)) => {
+            tracing::error!(what, reason, "failed");
+            Response::Failed { reason }
         }
     }
 }

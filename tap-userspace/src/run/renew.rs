@@ -8,7 +8,7 @@ use super::agent::{Agent, Permission, lock};
 use super::error::RunError;
 use super::lease;
 use super::measure::Measure;
-use super::{admit, facility};
+use super::{admit, facility, orders};
 use crate::clock::{self, ClockError, Now};
 use crate::limits::STATE_WRITE_NS;
 use crate::load::{CapSlot, Tap, cap_policy};
@@ -54,8 +54,14 @@ pub(super) fn renew(agent: &Agent) {
 
 /// The measure's lease, or why it has none.
 fn answer(measure: &Measure, now: &Now) -> Result<Lease, String> {
+    let restriction = lock(&measure.restriction).clone();
+    if let Some(reason) = restriction.refusal() {
+        return Err(reason);
+    }
+    measure.cap_policy().map_err(|_too_small| "a directive left a share that is too small for a bucket")?;
     let window = lock(&measure.active).window.ok_or("no selector set is active")?;
-    lease::lease(now, &window).map_err(|reason| reason.to_string())
+    let ordered = orders::window(&lock(&measure.chain), &restriction).map_err(|error| error.to_string())?;
+    lease::lease(now, &window.intersect(ordered)).map_err(|reason| reason.to_string())
 }
 
 /// Writes leases and the facility's cap. A lower cap is there before a lease that asks for it, a higher one after those
@@ -68,9 +74,8 @@ fn write(
 ) -> Result<(), crate::load::LoadError> {
     tap.flush_log();
     let live = answers.iter().filter(|(_, answer)| answer.is_ok());
-    let share_ppm = facility::share_ppm(
-        live.map(|(measure, _)| (measure.admitted.order.measure.basis, measure.admitted.share_ppm)),
-    );
+    let share_ppm =
+        facility::share_ppm(live.map(|(measure, _)| (measure.admitted.order.measure.basis, measure.share_ppm())));
     // Without a live measure nothing is admitted, whatever the cap is.
     let share_ppm = if share_ppm == 0 { permission.facility_share_ppm } else { share_ppm };
     let cap = cap_policy(agent.host.facility.capacity_bits_per_second, share_ppm)?;

@@ -6,9 +6,12 @@ use super::sampling;
 use crate::clock;
 use crate::config::{Attach, Mode};
 use crate::control::status::{
-    ClockStatus, CounterStatus, DeliveryStatus, LeaseStatus, LogStatus, MeasureCounterStatus, MeasureStatus,
-    OrderStatus, RecordStatus, SamplingStatus, ShareStatus, SpoolView, Status,
+    ClockStatus, CounterStatus, DeliveryStatus, DirectiveStatus, KillSwitchStatus, LeaseStatus, LogStatus,
+    MeasureCounterStatus, MeasureStatus, OrderStatus, OversightStatus, RecordStatus, SamplingStatus, ShareStatus,
+    SpoolView, Status,
 };
+use crate::directive::Directive;
+use crate::directive::restriction::Restriction;
 use crate::metrics::interface;
 use crate::metrics::share::Shares;
 use crate::order::Order;
@@ -79,8 +82,12 @@ pub(super) fn admitted(agent: &Agent, counters: &Counters) -> (u64, u64) {
 fn measure_status(agent: &Agent, measure: &Measure, counters: &Counters) -> MeasureStatus {
     let slot = usize::from(measure.slot);
     let counted = counters.measures.get(slot).copied().unwrap_or_default();
+    // Before the rest: each of these holds a lock, and the share below needs one of them.
+    let order = order(&lock(&measure.chain));
+    let oversight = oversight(&lock(&measure.restriction));
     MeasureStatus {
-        order: order(&measure.admitted.order),
+        order,
+        oversight,
         selectors: lock(&measure.active).status.clone(),
         lease: lease(measure),
         counters: MeasureCounterStatus {
@@ -91,7 +98,7 @@ fn measure_status(agent: &Agent, measure: &Measure, counters: &Counters) -> Meas
             admitted_bytes: counted.admitted_bytes,
             ring_lost: counted.ring_lost,
         },
-        share: share(agent, measure.admitted.share_ppm, &lock(&measure.share)),
+        share: share(agent, measure.share_ppm(), &lock(&measure.share)),
         sampling: sampling(measure),
         records: records(measure),
         spool: spool(measure),
@@ -99,16 +106,48 @@ fn measure_status(agent: &Agent, measure: &Measure, counters: &Counters) -> Meas
     }
 }
 
-fn order(order: &Order) -> OrderStatus {
+/// The order in force with the whole time that it and those which extend it give.
+fn order(chain: &[Order]) -> OrderStatus {
+    let (Some(first), Some(last)) = (chain.first(), chain.last()) else { return OrderStatus::default() };
+    let now = jiff::Timestamp::now();
+    let order = chain.iter().rev().find(|order| order.measure.not_before <= now).unwrap_or(first);
     OrderStatus {
+        extensions: chain.iter().skip(1).map(|order| hex::encode(order.sha256)).collect(),
         measure: order.measure.id.clone(),
         basis: order.measure.basis.to_string(),
         facility: order.facility.id.clone(),
         sha256: hex::encode(order.sha256),
-        not_before: order.measure.not_before.to_string(),
-        not_after: order.measure.not_after.to_string(),
-        not_before_seconds: order.measure.not_before.as_second(),
-        not_after_seconds: order.measure.not_after.as_second(),
+        not_before: first.measure.not_before.to_string(),
+        not_after: last.measure.not_after.to_string(),
+        not_before_seconds: first.measure.not_before.as_second(),
+        not_after_seconds: last.measure.not_after.as_second(),
+    }
+}
+
+/// What binds the measure beyond its order.
+fn oversight(restriction: &Restriction) -> OversightStatus {
+    let directive = |note: &String| {
+        let directive = Directive::parse_unsigned(note).ok()?;
+        Some(DirectiveStatus {
+            number: directive.number,
+            kind: directive.kind.to_string(),
+            reason: directive.reason,
+            issued: directive.issued.to_string(),
+            sha256: hex::encode(crate::keys::sha256(note.as_bytes())),
+        })
+    };
+    OversightStatus {
+        number: restriction.number,
+        stopped: restriction.stopped.clone(),
+        facility_share_ppm: restriction.share_ppm,
+        not_after: restriction
+            .not_after_ns
+            .and_then(|ns| jiff::Timestamp::from_nanosecond(i128::from(ns)).ok().map(|end| end.to_string())),
+        kill_switch: restriction
+            .kill_switch
+            .as_ref()
+            .map(|switch| KillSwitchStatus { reason: switch.reason.clone(), since: switch.since.clone() }),
+        directives: restriction.directives.iter().filter_map(directive).collect(),
     }
 }
 

@@ -118,7 +118,7 @@ fn step(agent: &Agent) -> Result<(), RunError> {
     let counters = agent.with_tap(|tap| tap.counters())?;
     let now_ns = clock::boot_ns().map_err(|error| RunError::failed("clock", error))?;
     for (measure, counted) in agent.measures.iter().zip(&counters.measures) {
-        let share_ppm = measure.admitted.share_ppm.min(facility_share_ppm);
+        let share_ppm = measure.share_ppm().min(facility_share_ppm);
         let bits = u128::from(agent.host.facility.capacity_bits_per_second) * u128::from(share_ppm);
         let share_bytes_per_second = u64::try_from(bits / u128::from(PPM) / 8).unwrap_or(u64::MAX);
         let mut sample = lock(&measure.sample);

@@ -10,7 +10,7 @@ use super::error::RunError;
 use super::measure::{self, Measure};
 use super::sampling::{self, ChangeLog};
 use super::state::State;
-use super::{facility, renew, sealed, swap};
+use super::{facility, orders, oversight, renew, sealed, swap};
 use crate::audit::Leaf;
 use crate::audit::leaf::SwapReason;
 use crate::clock::{self, Reading, Watch};
@@ -55,6 +55,7 @@ fn prepare_logged(runtime: &Runtime, config: Config, state: State, audit: &Arc<A
     let (host, admitted, watch) = admit::admit(&config, last_unix_ns, &reading)?;
     let now = jiff::Timestamp::from_nanosecond(i128::from(reading.unix_ns))
         .map_err(|error| RunError::refused("clock", error))?;
+    admitted.iter().try_for_each(|admitted| orders::known(&state, &admitted.chain))?;
     let mut candidates = Vec::with_capacity(admitted.len());
     for (slot, admitted) in admitted.iter().enumerate() {
         candidates.push((slot, choose(&config, slot, &host, admitted, &state, now)?));
@@ -98,11 +99,25 @@ fn begin(
 ) -> Result<Vec<RingConsumer>, RunError> {
     agent.with_tap(|tap| {
         renew::void_leases(tap);
-        for measure in &agent.measures {
-            tap.set_cap(CapSlot::Measure(u32::from(measure.slot)), measure.cap_policy()?);
-        }
         Ok(())
     })?;
+    oversight::begin(agent, now)?;
+    for measure in &agent.measures {
+        lock(&agent.state)
+            .keep_orders(measure.id(), &orders::hashes(&lock(&measure.chain)))
+            .map_err(|error| RunError::Failed(error.to_string()))?;
+        // A share that a directive left too small for a bucket gets no lease: see `renew`.
+        let cap = measure.cap_policy();
+        let lowered = lock(&measure.restriction).share_ppm.is_some();
+        agent.with_tap(|tap| match cap {
+            Ok(cap) => {
+                tap.set_cap(CapSlot::Measure(u32::from(measure.slot)), cap);
+                Ok(())
+            }
+            Err(_) if lowered => Ok(()),
+            Err(error) => Err(error),
+        })?;
+    }
     sampling::begin(agent, now)?;
     swap::activate(agent, candidates, &lock(&agent.loading), SwapReason::Start)?;
     let counters = agent.with_tap(|tap| tap.counters())?;
@@ -128,10 +143,10 @@ fn choose(
         return Err(RunError::Failed(format!("measure[{slot}] is gone")));
     };
     let texts = sealed::Texts { set: admit::text(&files.set_file)?, activation: admit::text(&files.activation_file)? };
-    let mut chosen = admit::candidate(host, admitted, texts, now)?;
+    let mut chosen = admit::candidate(host, &admitted.chain, texts, now)?;
     let id = &admitted.order.measure.id;
     if let Some(texts) = sealed::read(&measure::directory(&config.state.directory, id), &host.sealing)? {
-        match admit::candidate(host, admitted, texts, now) {
+        match admit::candidate(host, &admitted.chain, texts, now) {
             Ok(kept) if kept.activation.number > chosen.activation.number => {
                 tracing::info!(
                     measure = id,

@@ -1,11 +1,13 @@
-//! What must outlive a restart: per measure the highest activation; the last wall time; what slots and generations mean.
+//! What must outlive a restart: per measure the highest activation, what directives and the kill switch left, and its
+//! orders; the last wall time; what slots and generations mean.
 //!
 //! In: a directory that only the agent writes. Out: refusals of anything lower or earlier. It holds digests and numbers,
 //! never what a set contains. Bound: the file is replaced whole (written beside, flushed, renamed, directory flushed),
 //! so a crash leaves the old or the new one.
 
 use super::generations::Generations;
-use crate::limits::STATE_BYTES_MAX;
+use crate::directive::restriction::Restriction;
+use crate::limits::{ORDERS_KEPT_MAX, STATE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -75,6 +77,19 @@ pub enum StateError {
         /// As they are to be.
         now: String,
     },
+    /// The order was replaced by a later one.
+    #[error(
+        "order: {order} of measure {measure} is an older one: {latest} followed it; configure that one, or the order \
+         together with those that extend it"
+    )]
+    OlderOrder {
+        /// Measure.
+        measure: String,
+        /// Order offered.
+        order: String,
+        /// The last one admitted.
+        latest: String,
+    },
     /// A runtime change must be the very next number.
     #[error("activation: number {number} of measure {measure} is not the next one, {next}; sign it with that number")]
     NotNext {
@@ -97,6 +112,11 @@ struct Stored {
     slots: Slots,
     #[serde(default)]
     generations: Generations,
+    #[serde(default)]
+    restrictions: BTreeMap<String, Restriction>,
+    /// SHA-256 of a measure's orders, in the order of their admission.
+    #[serde(default)]
+    orders: BTreeMap<String, Vec<String>>,
 }
 
 /// Whose slot is whose, as long as the kernel's maps live: their counters and records count by slot.
@@ -228,6 +248,76 @@ impl State {
         }
         let mut changed = self.stored.clone();
         changed.slots = slots;
+        self.write(changed)
+    }
+
+    /// What binds the measure beyond its order.
+    #[must_use]
+    pub fn restriction(&self, measure: &str) -> Restriction {
+        self.stored.restrictions.get(measure).cloned().unwrap_or_default()
+    }
+
+    /// Keeps what binds a measure from now on; on disk when it returns without an error. A disk that does not take it keeps
+    /// nothing running: in memory it counts either way.
+    ///
+    /// # Errors
+    /// It cannot be written now; it is written with whatever is written next.
+    pub fn narrow(&mut self, measure: &str, restriction: &Restriction) -> Result<(), StateError> {
+        self.stored.restrictions.insert(measure.to_owned(), restriction.clone());
+        self.write(self.stored.clone())
+    }
+
+    /// Keeps what binds a measure where that is less than before; on disk when it returns.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing is changed then.
+    pub fn widen(&mut self, measure: &str, restriction: &Restriction) -> Result<(), StateError> {
+        let mut changed = self.stored.clone();
+        changed.restrictions.insert(measure.to_owned(), restriction.clone());
+        self.write(changed)
+    }
+
+    /// Whether these orders of a measure, each extending the one before, hold the last one that was admitted, extend it
+    /// (`previous` of the first), or are new.
+    ///
+    /// # Errors
+    /// The last of them was replaced by a later order.
+    pub fn admit_orders(
+        &self,
+        measure: &str,
+        previous: Option<[u8; 32]>,
+        chain: &[[u8; 32]],
+    ) -> Result<(), StateError> {
+        let Some((latest, known)) = self.stored.orders.get(measure).and_then(|known| Some((known.last()?, known)))
+        else {
+            return Ok(());
+        };
+        let chain: Vec<String> = chain.iter().map(hex::encode).collect();
+        if chain.contains(latest) || previous.is_some_and(|previous| hex::encode(previous) == *latest) {
+            return Ok(());
+        }
+        match chain.last() {
+            Some(order) if known.contains(order) => Err(StateError::OlderOrder {
+                measure: measure.to_owned(),
+                order: order.clone(),
+                latest: latest.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps a measure's orders; on disk when it returns.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing is changed then.
+    pub fn keep_orders(&mut self, measure: &str, chain: &[[u8; 32]]) -> Result<(), StateError> {
+        let mut changed = self.stored.clone();
+        let known = changed.orders.entry(measure.to_owned()).or_default();
+        known.extend(chain.iter().map(hex::encode).filter(|order| !known.contains(order)).collect::<Vec<_>>());
+        known.drain(..known.len().saturating_sub(ORDERS_KEPT_MAX));
+        if changed.orders == self.stored.orders {
+            return Ok(());
+        }
         self.write(changed)
     }
 

@@ -34,7 +34,8 @@ pub(super) fn load(agent: &Agent, measure: Option<&str>, texts: Texts) -> Result
         return Err(RunError::Failed("the agent is stopping".into()));
     }
     let measure = agent.measure(measure)?;
-    let candidate = admit::candidate(&agent.host, &measure.admitted, texts, renew::now(agent)?)?;
+    let chain = lock(&measure.chain).clone();
+    let candidate = admit::candidate(&agent.host, &chain, texts, renew::now(agent)?)?;
     lock(&agent.state)
         .admit_next(&candidate.set.measure, candidate.activation.number)
         .map_err(|error| RunError::Refused(error.to_string()))?;

@@ -9,6 +9,7 @@ pub(super) fn rows(page: &Page, status: &Status, measure: &MeasureStatus) -> Res
     counts(page, status, measure)?;
     share(page, status, measure)?;
     permission(page, measure)?;
+    oversight(page, measure)?;
     spool(page, measure)?;
     delivery(page, measure)?;
     identity(page, measure)
@@ -87,6 +88,26 @@ fn share(page: &Page, status: &Status, measure: &MeasureStatus) -> Result<(), pr
         "Changes of the part of the flows in the sample since the start.",
         &measure,
         sampling.changes,
+    )
+}
+
+/// Directives of the Commission, the carrier's kill switch.
+fn oversight(page: &Page, status: &MeasureStatus) -> Result<(), prometheus::Error> {
+    let measure = [("measure", status.order.measure.as_str())];
+    let of = &status.oversight;
+    page.flag("gwtap_kill_switch", "The carrier's kill switch is thrown.", &measure, of.kill_switch.is_some())?;
+    page.flag(
+        "gwtap_directive_stopped",
+        "A directive of the Commission has stopped the measure.",
+        &measure,
+        of.stopped.is_some(),
+    )?;
+    page.integer("gwtap_directive_number", "Highest number of a directive; 0 before the first.", &measure, of.number)?;
+    page.integer(
+        "gwtap_order_extensions",
+        "Orders that extend the first.",
+        &measure,
+        status.order.extensions.len() as u64,
     )
 }
 

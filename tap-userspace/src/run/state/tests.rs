@@ -92,3 +92,46 @@ fn generations_outlive_a_restart() {
     state.keep_activation("m-1", 3, &SET).unwrap();
     assert_eq!(State::open(directory.path()).unwrap().generations(), &generations);
 }
+
+#[test]
+fn an_order_that_a_later_one_replaced_is_refused_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let [first, second, third] = [[1; 32], [2; 32], [3; 32]];
+    let mut state = State::open(directory.path()).unwrap();
+    state.admit_orders("m-1", None, &[first]).unwrap();
+    state.keep_orders("m-1", &[first]).unwrap();
+    state.admit_orders("m-1", Some(first), &[second]).unwrap();
+    state.keep_orders("m-1", &[second]).unwrap();
+
+    let mut state = State::open(directory.path()).unwrap();
+    let replayed = state.admit_orders("m-1", None, &[first]).unwrap_err();
+    assert!(matches!(replayed, StateError::OlderOrder { .. }), "{replayed}");
+    state.admit_orders("m-1", None, &[second]).unwrap();
+    state.admit_orders("m-1", None, &[first, second]).unwrap();
+    state.admit_orders("m-1", Some(second), &[third]).unwrap();
+    state.admit_orders("m-1", None, &[third]).unwrap();
+    state.admit_orders("m-2", None, &[first]).unwrap();
+    state.keep_orders("m-1", &[first, second, third]).unwrap();
+    state.admit_orders("m-1", None, &[first, second]).unwrap_err();
+}
+
+#[test]
+fn what_narrows_counts_although_the_disk_does_not_take_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut state = State::open(directory.path()).unwrap();
+    state.keep_time(1).unwrap();
+    let stopped = Restriction { number: 4, stopped: Some("why".into()), ..Restriction::default() };
+    state.narrow("m-1", &stopped).unwrap();
+    assert_eq!(State::open(directory.path()).unwrap().restriction("m-1"), stopped);
+
+    // A directory in the way of the file that is written beside: as a full disk would be.
+    std::fs::create_dir(directory.path().join("state.json.new")).unwrap();
+    let killed = Restriction { number: 5, ..stopped.clone() };
+    state.narrow("m-1", &killed).unwrap_err();
+    assert_eq!(state.restriction("m-1"), killed, "in memory it counts");
+    state.widen("m-1", &Restriction::default()).unwrap_err();
+    assert_eq!(state.restriction("m-1"), killed, "what widens is on disk or is not");
+    std::fs::remove_dir(directory.path().join("state.json.new")).unwrap();
+    state.keep_time(2).unwrap();
+    assert_eq!(State::open(directory.path()).unwrap().restriction("m-1"), killed, "written with what comes next");
+}
