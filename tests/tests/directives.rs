@@ -335,6 +335,17 @@ fn extended() -> Result<()> {
     std::fs::write(deployment.file("extension.note"), &good)?;
     deployment.gwtap(["order", "extend", "extension.note", "--socket", "control.sock"])?;
     must_refuse(extend(good)?, "measure.previous: is not")?;
+    // Rules and activations end with their order: the extension has its own.
+    let set = std::fs::read_to_string(deployment.file("m-2-selectors-1.json"))?;
+    let longer = set.replace(&end.to_string(), &later(23).to_string()).replace("\"version\": 1", "\"version\": 2");
+    ensure!(longer != set, "the rules' end is in the set");
+    std::fs::write(deployment.file("m-2-selectors-2.json"), longer)?;
+    let valid_until = later(22).to_string();
+    let keys = ["--key", "keys/author.key", "--key", "keys/approver.key"];
+    let activate = ["selectors", "activate", "m-2-selectors-2.json", "--order", "extension.note", "--number", "2"];
+    let more = ["--out", "m-2-activation-2.note", "--valid-until", &valid_until];
+    deployment.gwtap(activate.into_iter().chain(more).chain(keys))?;
+    deployment.load_of(deployment.measures().get(1).context("m-2")?, 2)?;
 
     std::thread::sleep(Duration::try_from((end + second).duration_since(Timestamp::now())).unwrap_or_default());
     let lives = || -> Result<Vec<bool>> {
@@ -350,6 +361,10 @@ fn extended() -> Result<()> {
         Some(format!("{head}[[measure]]{first}[[measure]]{second}[mirror]{rest}"))
     };
     ensure!(agent.terminate(PATIENCE)?.success(), "{}", agent.output());
+    for name in ["selectors-{}.json", "activation-{}.note"] {
+        let [new, old] = ["2", "1"].map(|version| deployment.file(&format!("m-2-{}", name.replace("{}", version))));
+        std::fs::copy(new, old)?;
+    }
     std::fs::write(deployment.file("gwtap.toml"), without(&configuration).context("three measures")?)?;
     let mut agent = deployment.start_agent(&lab.mirror)?;
     ensure!(lives()? == [true, true], "an extension outlives the agent");

@@ -70,7 +70,9 @@ pub(super) fn ask(socket: &Path, request: &Request) -> anyhow::Result<ExitCode> 
         Response::Done { done } => done.iter().for_each(|line| println!("{line}")),
         Response::Refused { reason } => return Err(Refused::because(reason)),
         Response::Failed { reason } => bail!("{reason}"),
-        _ => bail!("the agent answered another question; is it of this version?"),
+        Response::Status(_) | Response::Loaded(_) => {
+            bail!("the agent answered another question; is it of this version?")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

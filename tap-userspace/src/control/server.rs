@@ -145,7 +145,10 @@ mod tests {
         runtime.spawn(server.serve(Arc::new(|request| match request {
             Request::Status => Response::Status(Box::default()),
             Request::SelectorsLoad { set, .. } => Response::Refused { reason: format!("{} bytes", set.len()) },
-            other => Response::Failed { reason: format!("{other:?}") },
+            other @ (Request::Directive { .. }
+            | Request::OrderExtend { .. }
+            | Request::Stop { .. }
+            | Request::Resume { .. }) => Response::Failed { reason: format!("{other:?}") },
         })));
         (runtime, path)
     }

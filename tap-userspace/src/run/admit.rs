@@ -102,7 +102,12 @@ pub(super) fn candidate(
     let [set_name, activation_name] =
         ["selector set", "activation"].map(|what| format!("measure {}: {what}", order.measure.id));
     let set = SelectorSet::from_json(texts.set.as_bytes()).map_err(|error| RunError::refused(&set_name, error))?;
-    let context = CheckContext::from_order(order).with_country_table(host.country.clone());
+    // A set is for the order that its activation names: the first, or one that extends it.
+    let named = Activation::parse_unsigned(&texts.activation)
+        .ok()
+        .and_then(|activation| chain.iter().find(|order| order.sha256 == activation.order_sha256))
+        .unwrap_or(order);
+    let context = CheckContext::from_order(named).with_country_table(host.country.clone());
     let set = check::check(&set, &context).map_err(|refusals| {
         let refusals: Vec<_> = refusals.iter().map(ToString::to_string).collect();
         RunError::refused(&set_name, refusals.join("; "))
@@ -110,8 +115,6 @@ pub(super) fn candidate(
     let roots = host.roots.at(now);
     let refused = |error: String| RunError::refused(&activation_name, error);
     let mut activation = activation::verify(&texts.activation, &roots).map_err(|error| refused(error.to_string()))?;
-    // An order that extends another changes nothing of what the two persons consented to: their consent goes on.
-    let named = chain.iter().find(|order| order.sha256 == activation.order_sha256).unwrap_or(order);
     activation.admit(&order.measure.id, &named.sha256, &set.sha256, now).map_err(|error| refused(error.to_string()))?;
     let signed = keys::note::verify(&texts.activation, &roots).map_err(|error| refused(error.to_string()))?;
     if let Some(end) = roots.signed_until(&signed.signers) {
