@@ -61,7 +61,7 @@ impl Statements {
             .measures
             .iter()
             .zip(&counters.measures)
-            .map(|(measure, counted)| (counted.admitted_bytes, measure.admitted.share_ppm));
+            .map(|(measure, counted)| (counted.admitted_bytes, measure.share_ppm()));
         for (chain, (bytes, limit_ppm)) in self.chains.iter_mut().zip(measures.chain([facility])) {
             chain.shares.sample(boot_ns, bytes);
             chain.limit_ppm = chain.limit_ppm.max(limit_ppm);
