@@ -20,6 +20,7 @@ pub mod receive;
 pub mod records;
 #[cfg(feature = "laboratory")]
 pub mod replay;
+pub mod report;
 pub mod run;
 pub mod selectors;
 pub mod selectors_load;
@@ -52,6 +53,7 @@ enum Verb {
     #[cfg(feature = "laboratory")]
     Replay(replay::Args),
     Resume(stop::ResumeArgs),
+    Report(report::Args),
     Run(run::Args),
     Selectors(selectors::Args),
     Status(status::Args),
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "laboratory")]
         Verb::Replay(args) => replay::run(args),
         Verb::Resume(args) => stop::resume(args),
+        Verb::Report(args) => report::run(args),
         Verb::Run(args) => run::run(args),
         Verb::Selectors(args) => selectors::run(args),
         Verb::Status(args) => status::run(args),
