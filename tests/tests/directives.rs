@@ -68,7 +68,7 @@ fn ask(deployment: &Deployment, request: &Request) -> Result<Result<Vec<String>,
     match client::ask(&deployment.file("control.sock"), request)? {
         Response::Done { done } => Ok(Ok(done)),
         Response::Refused { reason } => Ok(Err(reason)),
-        other => bail!("{other:?}"),
+        other @ (Response::Status(_) | Response::Loaded(_) | Response::Failed { .. }) => bail!("{other:?}"),
     }
 }
 

@@ -168,7 +168,10 @@ core_pattern = "allowed: laboratory"
     pub fn status(&self) -> Result<Status> {
         match client::ask(&self.file("control.sock"), &Request::Status)? {
             Response::Status(status) => Ok(*status),
-            other => {
+            other @ (Response::Loaded(_)
+            | Response::Done { .. }
+            | Response::Refused { .. }
+            | Response::Failed { .. }) => {
                 bail!("not a status: {other:?}")
             }
         }
