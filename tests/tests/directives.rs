@@ -239,7 +239,7 @@ fn latency() -> Result<()> {
     lab.start_mirror()?;
     let load = beacons(&lab, 20_000_000)?;
     let commission = key(&deployment, "commission")?;
-    let mut taken = [Vec::new(), Vec::new()];
+    let [mut by_switch, mut by_note] = [Vec::new(), Vec::new()];
     for number in 0..tries {
         selects(&deployment, 20)?;
         let before = without_lease(&deployment.status()?);
@@ -253,7 +253,7 @@ fn latency() -> Result<()> {
         wait_until("the kernel's refusal", PATIENCE, || {
             deployment.status().is_ok_and(|status| without_lease(&status) > before)
         })?;
-        taken[usize::from(by_directive)].push(begun.elapsed());
+        if by_directive { &mut by_note } else { &mut by_switch }.push(begun.elapsed());
         if by_directive {
             // Nothing takes a directive back: the next try is another host's first.
             ensure!(agent.terminate(PATIENCE)?.success(), "{}", agent.output());
@@ -263,7 +263,7 @@ fn latency() -> Result<()> {
             must(ask(&deployment, &Request::Resume { measure: None, reason: "laboratory".into() })?)?;
         }
     }
-    for (what, mut times) in ["the kill switch", "a directive"].into_iter().zip(taken) {
+    for (what, mut times) in [("the kill switch", by_switch), ("a directive", by_note)] {
         times.sort();
         let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied();
         let (median, high) = (at(50).context("tries")?, at(99).context("tries")?);
