@@ -84,7 +84,8 @@ impl Frame for XdpFrame {
         Some(CommonFields {
             kind: read!(u32, at + 12),
             length_to_protocol: read!(u64, at + 16),
-            addresses: read!(u64, at + 26),
+            source: read!(u32, at + 26),
+            destination: read!(u32, at + 30),
             ports: read!(u32, at + 34),
             tcp: read!(u16, at + 46),
         })

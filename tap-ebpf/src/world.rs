@@ -190,6 +190,11 @@ impl World for KernelWorld {
     }
 
     #[inline(always)]
+    fn no_rules(&self) -> u64 {
+        crate::frame::barrier(0) as u64
+    }
+
+    #[inline(always)]
     fn trie_root(&self, trie: Trie, index: u16) -> u32 {
         let tables = maps::tables();
         let root = match trie {

@@ -53,8 +53,19 @@ pub fn admit<W: World>(world: &mut W, out: &mut Decision) {
 #[inline(always)]
 pub fn charge<W: World>(world: &mut W, bucket: u32, bytes: u32) -> bool {
     let bytes = u64::from(bytes);
+    let credit = world.credit(bucket);
+    // Most packets are paid for with credit at hand.
+    if credit.epoch >= world.epoch_cached() && credit.bytes >= bytes {
+        world.set_credit(bucket, Credit { epoch: credit.epoch, bytes: credit.bytes - bytes });
+        return true;
+    }
+    charge_shared(world, bucket, bytes, credit)
+}
+
+/// The same where the credit at hand does not do.
+#[inline(always)]
+fn charge_shared<W: World>(world: &mut W, bucket: u32, bytes: u64, mut credit: Credit) -> bool {
     let mut epoch = world.epoch_cached();
-    let mut credit = world.credit(bucket);
     let mut tries = 0;
     // Twice at most: a tick may be longer than an epoch, so before a packet is refused the clock is read exactly.
     while tries < 2 {

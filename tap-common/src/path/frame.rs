@@ -14,8 +14,10 @@ pub struct CommonFields {
     pub kind: u32,
     /// Total length, identification, flags and fragment offset, time to live, protocol (offset 16).
     pub length_to_protocol: u64,
-    /// Source and destination address (offset 26).
-    pub addresses: u64,
+    /// Source address (offset 26).
+    pub source: u32,
+    /// Destination address (offset 30).
+    pub destination: u32,
     /// Ports (offset 34).
     pub ports: u32,
     /// TCP's data offset and flags (offset 46).
@@ -81,7 +83,8 @@ pub trait Frame {
         Some(CommonFields {
             kind: self.load_u32(12)?,
             length_to_protocol: self.load_u64(16)?,
-            addresses: self.load_u64(26)?,
+            source: self.load_u32(26)?,
+            destination: self.load_u32(30)?,
             ports: self.load_u32(34)?,
             tcp: self.load_u16(46)?,
         })

@@ -139,8 +139,8 @@ pub(super) fn common<F: Frame>(frame: &F, headers: &mut Headers) -> bool {
     } else if protocol != PROTOCOL_UDP || total_length < IPV4_BYTES_MIN + 4 {
         return false;
     }
-    headers.source = [0, IPV4_MAPPED | (fields.addresses >> 32)];
-    headers.destination = [0, IPV4_MAPPED | (fields.addresses & 0xffff_ffff)];
+    headers.source = [0, IPV4_MAPPED | u64::from(fields.source)];
+    headers.destination = [0, IPV4_MAPPED | u64::from(fields.destination)];
     headers.ip_length = total_length;
     headers.ip_offset = ETHERNET_BYTES;
     headers.source_port = (fields.ports >> 16) as u16;

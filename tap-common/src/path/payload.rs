@@ -13,7 +13,12 @@ use crate::limits::SIGNATURES_MAX;
 
 /// Takes out of `rules` those whose signature is not in the packet.
 #[inline(always)]
-pub fn narrow<F: Frame, W: World>(frame: &F, world: &W, headers: &Headers, rules: &mut RuleMask) {
+pub fn narrow<const WORDS: usize, F: Frame, W: World>(
+    frame: &F,
+    world: &W,
+    headers: &Headers,
+    rules: &mut [u64; WORDS],
+) {
     let mut index = 0;
     while index < SIGNATURES_MAX as u32 && index < world.signatures() {
         if let Some(signature) = world.signature(index) {
@@ -47,7 +52,7 @@ fn is_there<F: Frame>(frame: &F, headers: &Headers, signature: &Signature) -> bo
 }
 
 #[inline(always)]
-fn and(one: &RuleMask, other: &RuleMask) -> RuleMask {
+fn and<const WORDS: usize>(one: &[u64; WORDS], other: &RuleMask) -> [u64; WORDS] {
     let mut both = *one;
     for (both, other) in both.iter_mut().zip(other) {
         *both &= other;

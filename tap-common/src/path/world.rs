@@ -112,6 +112,11 @@ pub trait World {
     fn uses(&self, dimension: Dimension) -> bool;
     /// Words of the rule masks that are in use (1 to 4).
     fn rule_words(&self) -> usize;
+    /// A word of a rule mask without a rule: 0. (In the kernel one that the compiler does not know to be 0: it would write several of
+    /// them by calling a loop over bytes.)
+    fn no_rules(&self) -> u64 {
+        0
+    }
     /// The root's word for an address's first sixteen bits.
     fn trie_root(&self, trie: Trie, index: u16) -> u32;
     /// Word `index` of node `node`.

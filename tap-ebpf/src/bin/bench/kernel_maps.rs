@@ -77,6 +77,7 @@ impl World for KernelMaps {
         bucket_exchange[self: &] (bucket: u32, expected: u64, new: u64) -> bool;
         uses[self: &] (dimension: Dimension) -> bool;
         rule_words[self: &] () -> usize;
+        no_rules[self: &] () -> u64;
         trie_root[self: &] (trie: Trie, index: u16) -> u32;
         trie_word[self: &] (trie: Trie, node: u32, index: u8) -> u32;
         exact_mask[self: &] (table: Exact) -> Option<u32>;
