@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
-use tap_tests::deployment::{Deployment, Plan, lost, rule, selected};
+use tap_tests::deployment::{Deployment, HOST_NAME, Plan, lost, rule, selected};
 use tap_tests::lab::traffic::{Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Lab, MIRROR_PORT};
 use tap_tests::need;
+use tap_userspace::control::status::MeasureStatus;
 
 /// A facility whose cap two senders exceed several times on any machine.
 const CAPACITY_BITS_PER_SECOND: u64 = 40_000_000;
@@ -85,6 +86,23 @@ fn cap() -> Result<()> {
     ensure!(available < 2 || cpus.len() > 1, "the load met CPUs {cpus:?} only");
     agent.terminate(Duration::from_secs(15))?;
     receiver.terminate(Duration::from_secs(15))?;
+    stated(&deployment, &measure)
+}
+
+/// What the host signed when it ended says the same as the records do.
+fn stated(deployment: &Deployment, measure: &MeasureStatus) -> Result<()> {
+    let key = format!("keys/{HOST_NAME}.pub");
+    let said = deployment.gwtap(["report", "--statements", "state/statements", "--key", &key, "--json"])?;
+    let months: Vec<Value> = serde_json::from_str(&said)?;
+    ensure!(months.len() == 2, "the measure's and the facility's: {said}");
+    for month in &months {
+        let counted = |name: &str| month.pointer(&format!("/counted/{name}")).and_then(Value::as_u64);
+        ensure!(month.pointer("/exceeded") == Some(&Value::Bool(false)), "{said}");
+        ensure!(counted("admitted_bytes") == Some(measure.counters.admitted_bytes), "{said} beside {measure:?}");
+        ensure!(counted("over_cap_packets") == measure.counters.verdicts.get("over_cap").copied(), "{said}");
+        ensure!(counted("selected_packets") == measure.counters.verdicts.get("selected").copied(), "{said}");
+    }
+    println!("{said}");
     Ok(())
 }
 
