@@ -1,7 +1,7 @@
 //! `gwtap directive`: directives of the Commission are drafted, signed, checked, sent to a running agent and listed.
 
+use super::agent::{Socket, ask};
 use super::order::{read, refused, replace, trust};
-use super::{status, stop};
 use crate::control::{Request, Response, client};
 use crate::directive::{self, Directive, Kind};
 use crate::keys::{self, SecretKey};
@@ -103,22 +103,14 @@ struct CheckArgs {
 struct SendArgs {
     /// Directive
     file: PathBuf,
-    /// The agent's control socket
-    #[arg(long, conflicts_with = "config")]
-    socket: Option<PathBuf>,
-    /// Configuration that names the socket
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: Socket,
 }
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    /// The agent's control socket
-    #[arg(long, conflicts_with = "config")]
-    socket: Option<PathBuf>,
-    /// Configuration that names the socket
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: Socket,
     /// One JSON object a measure
     #[arg(long)]
     json: bool,
@@ -133,10 +125,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::New(args) => new(args),
         Verb::Sign(args) => sign(&args),
         Verb::Check(args) => check(&args),
-        Verb::Send(args) => {
-            let socket = status::socket(args.socket, args.config.as_deref())?;
-            stop::ask(&socket, &Request::Directive { note: read(&args.file)? })
-        }
+        Verb::Send(args) => ask(&args.socket.path()?, &Request::Directive { note: read(&args.file)? }),
         Verb::List(args) => list(args),
     }
 }
@@ -189,8 +178,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let socket = status::socket(args.socket, args.config.as_deref())?;
-    let Response::Status(status) = client::ask(&socket, &Request::Status)? else {
+    let Response::Status(status) = client::ask(&args.socket.path()?, &Request::Status)? else {
         bail!("the agent answered another question; is it of this version?")
     };
     for measure in &status.measures {

@@ -6,6 +6,7 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+mod agent;
 pub mod audit;
 pub mod directive;
 #[cfg(feature = "laboratory")]

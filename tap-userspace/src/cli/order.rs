@@ -1,5 +1,6 @@
 //! `gwtap order`: orders are drafted, signed, checked and shown.
 
+use super::agent::{Socket, ask};
 use super::{Refused, order_new};
 use crate::control::Request;
 use crate::keys::{self, HostKeyId, SecretKey, TrustRoots, sha256};
@@ -83,12 +84,8 @@ struct CheckArgs {
 struct ExtendArgs {
     /// Order whose `previous` is the SHA-256 of the one in force, and that begins before or just when that ends
     file: PathBuf,
-    /// The agent's control socket
-    #[arg(long, conflicts_with = "config")]
-    socket: Option<PathBuf>,
-    /// Configuration that names the socket
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: Socket,
 }
 
 #[derive(Debug, clap::Args)]
@@ -110,10 +107,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Sign(args) => sign(&args),
         Verb::Check(args) => check(&args),
         Verb::Show(args) => show(&args),
-        Verb::Extend(args) => {
-            let socket = super::status::socket(args.socket, args.config.as_deref())?;
-            super::stop::ask(&socket, &Request::OrderExtend { note: read(&args.file)? })
-        }
+        Verb::Extend(args) => ask(&args.socket.path()?, &Request::OrderExtend { note: read(&args.file)? }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `gwtap selectors load`: a running agent changes to a newly activated set while traffic flows.
 
-use super::{Refused, status};
+use super::Refused;
+use super::agent::Socket;
 use crate::control::{Request, Response, client};
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
@@ -15,12 +16,8 @@ use std::process::ExitCode;
   gwtap selectors load --socket /run/gwtap/control.sock --set selectors-8.json --activation activation-8.note
   gwtap selectors load --measure m-2 --set m-2-selectors-3.json --activation m-2-activation-3.note")]
 pub struct Args {
-    /// The agent's control socket
-    #[arg(long, conflicts_with = "config")]
-    socket: Option<PathBuf>,
-    /// Configuration that names the socket
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: Socket,
     /// The measure it is for; needed where several run
     #[arg(long, value_name = "ID")]
     measure: Option<String>,
@@ -40,7 +37,7 @@ pub struct Args {
 /// # Errors
 /// [`Refused`] when the agent refuses the set; else a file or the agent cannot be reached.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let socket = status::socket(args.socket, args.config.as_deref())?;
+    let socket = args.socket.path()?;
     let read = |path: &PathBuf| {
         std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read as text", path.display()))
     };

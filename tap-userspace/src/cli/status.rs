@@ -1,11 +1,10 @@
 //! `gwtap status`: how the running agent is, by its control socket.
 
-use crate::config::Config;
+use super::agent::Socket;
 use crate::control::status::{LeaseStatus, MeasureStatus, OversightStatus, ShareStatus, Status};
 use crate::control::{Request, Response, client};
 use anyhow::bail;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// How the running agent is: for each measure order, lease, verdicts, share, sample, spool, delivery. Digests and counts, never contents.
@@ -15,12 +14,8 @@ use std::process::ExitCode;
   gwtap status --json | jq .share
   gwtap status --socket /run/gwtap/control.sock")]
 pub struct Args {
-    /// The agent's control socket
-    #[arg(long, conflicts_with = "config")]
-    socket: Option<PathBuf>,
-    /// Configuration that names the socket
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: Socket,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -31,8 +26,7 @@ pub struct Args {
 /// # Errors
 /// The agent cannot be reached, or answered with something else.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let socket = socket(args.socket, args.config.as_deref())?;
-    match client::ask(&socket, &Request::Status)? {
+    match client::ask(&args.socket.path()?, &Request::Status)? {
         Response::Status(status) if args.json => println!("{}", serde_json::to_string_pretty(&status)?),
         Response::Status(status) => print!("{}", table(&status)),
         Response::Refused { reason } | Response::Failed { reason } => bail!("{reason}"),
@@ -41,18 +35,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The socket that was named, or the configuration's, or the default one.
-///
-/// # Errors
-/// The configuration cannot be read.
-pub(super) fn socket(socket: Option<PathBuf>, config: Option<&Path>) -> anyhow::Result<PathBuf> {
-    Ok(match (socket, config) {
-        (Some(socket), _) => socket,
-        (None, Some(file)) => Config::load(file)?.control.socket,
-        (None, None) => crate::config::Control::default().socket,
-    })
 }
 
 fn table(status: &Status) -> String {

@@ -1,9 +1,7 @@
 //! `gwtap stop` and `gwtap resume`: the carrier's kill switch, by the agent's control socket.
 
-use super::{Refused, status};
-use crate::control::{Request, Response, client};
-use anyhow::bail;
-use std::path::{Path, PathBuf};
+use super::agent::{Socket, ask};
+use crate::control::Request;
 use std::process::ExitCode;
 
 /// The carrier's kill switch: a running agent stops selecting within a second, and does not start again by itself.
@@ -35,21 +33,17 @@ struct Switch {
     /// The measure it is for; all of them if none is named
     #[arg(long, value_name = "ID")]
     measure: Option<String>,
-    /// The agent's control socket
-    #[arg(long, conflicts_with = "config")]
-    socket: Option<PathBuf>,
-    /// Configuration that names the socket
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: Socket,
 }
 
 /// Runs `gwtap stop`.
 ///
 /// # Errors
-/// [`Refused`] when the agent refuses; else it cannot be reached, or could not do it.
+/// [`super::Refused`] when the agent refuses; else it cannot be reached, or could not do it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Switch { reason, measure, socket, config } = args.switch;
-    ask(&status::socket(socket, config.as_deref())?, &Request::Stop { measure, reason })
+    let Switch { reason, measure, socket } = args.switch;
+    ask(&socket.path()?, &Request::Stop { measure, reason })
 }
 
 /// Runs `gwtap resume`.
@@ -57,22 +51,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn resume(args: ResumeArgs) -> anyhow::Result<ExitCode> {
-    let Switch { reason, measure, socket, config } = args.switch;
-    ask(&status::socket(socket, config.as_deref())?, &Request::Resume { measure, reason })
-}
-
-/// Asks the agent for something that it answers in words.
-///
-/// # Errors
-/// As [`run`].
-pub(super) fn ask(socket: &Path, request: &Request) -> anyhow::Result<ExitCode> {
-    match client::ask(socket, request)? {
-        Response::Done { done } => done.iter().for_each(|line| println!("{line}")),
-        Response::Refused { reason } => return Err(Refused::because(reason)),
-        Response::Failed { reason } => bail!("{reason}"),
-        Response::Status(_) | Response::Loaded(_) => {
-            bail!("the agent answered another question; is it of this version?")
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    let Switch { reason, measure, socket } = args.switch;
+    ask(&socket.path()?, &Request::Resume { measure, reason })
 }

@@ -163,14 +163,17 @@ fn enforce(agent: &Agent, measure: &Measure) {
         let _permission = lock(&agent.permission);
         let restriction: Restriction = lock(&agent.state).restriction(measure.id());
         let before = std::mem::replace(&mut *lock(&measure.restriction), restriction.clone());
-        let ends = restriction.refusal().is_some() || restriction.not_after_ns != before.not_after_ns;
+        let ends = restriction.refusal().is_some()
+            || restriction.not_after_ns != before.not_after_ns
+            || restriction.share_ppm != before.share_ppm;
         let cap = measure.cap_policy();
         let written = agent.with_tap(|tap| {
             match cap {
                 Ok(cap) => tap.set_cap(CapSlot::Measure(u32::from(measure.slot)), cap),
                 Err(_) => tap.set_lease(u32::from(measure.slot), Lease::default()),
             }
-            // A lease may reach beyond the new end: the renewal below gives another, if there is to be one.
+            // A lease may reach beyond the new end, and what it admits is the facility's cap, which the renewal below lowers before
+            // it gives another. A clock in doubt gives none: then nothing is admitted under the old share either.
             if ends {
                 tap.set_lease(u32::from(measure.slot), Lease::default());
             }

@@ -12,7 +12,7 @@ use crate::ipfix::encode::{self, Anonymisation};
 use crate::ipfix::message::{OBSERVATION_DOMAIN, message};
 use crate::ipfix::template::RecordTemplate;
 use crate::ipfix::typed::Identity;
-use crate::path::export::Acknowledgement;
+use crate::path::export::{Acknowledgement, ExportStatus};
 use crate::receive::store::sorted;
 use crate::transport::tls;
 
@@ -28,6 +28,7 @@ async fn everything_is_stored_as_it_was_then_acknowledged_then_forgotten() {
     // While it runs, more comes.
     append(&spool, 1_000, 1_500, 100);
     emptied(&spool).await;
+    counted(&exporter.status, 1_500).await;
     assert!(exporter.status.connected.load(Relaxed) && exporter.status.acknowledging.load(Relaxed));
     for count in [&exporter.status.sent_records, &exporter.status.acknowledged_records, &receiver.status.stored_records]
     {
@@ -70,6 +71,7 @@ async fn a_receiver_killed_again_and_again_stores_everything_once() {
         };
     }
     emptied(&spool).await;
+    counted(&exporter.status, 4_000).await;
     assert_eq!(exporter.status.sent_records.load(Relaxed), 4_000);
     assert_eq!(exporter.status.acknowledged_records.load(Relaxed), 4_000);
     assert!(exporter.status.reconnects.load(Relaxed) >= 4);
@@ -202,4 +204,10 @@ async fn a_session_declares_its_template_whichever_it_is() {
     assert_eq!(stored, [record(0), record(1)]);
     // No rule table was sent: the rules are shown by index.
     assert_eq!(kit.stored()[0].rules, ["#0", "#2"]);
+}
+
+/// Waits for the count of what the spool has let go: it is made just after.
+async fn counted(status: &ExportStatus, acknowledged: u64) {
+    let counted = eventually(|| status.acknowledged_records.load(Relaxed) >= acknowledged).await;
+    assert!(counted.is_ok(), "{} of {acknowledged} acknowledged", status.acknowledged_records.load(Relaxed));
 }
