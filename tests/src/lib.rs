@@ -11,6 +11,7 @@ pub mod mirrored;
 pub mod need;
 pub mod oracle;
 pub mod packet;
+pub mod prometheus;
 pub mod random;
 pub mod vm;
 pub mod world;

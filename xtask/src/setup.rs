@@ -28,7 +28,7 @@ const TEST: &[Package] = &[
     ("tshark", "independent decoder of captures and of IPFIX"),
     ("tcpdump", "second opinion on counts"),
     ("xdp-tools", "xdp-filter, the peer of the benchmark"),
-    ("prometheus", "promtool, judge of the metrics"),
+    ("prometheus", "scrapes a tap and judges metrics, rules and dashboard"),
     ("libfixbuf-tools", "ipfixDump, strict decoder of IPFIX files"),
     ("socat", "TLS terminator in front of a decoder"),
     ("bpftool", "what the kernel says it has loaded"),

@@ -29,6 +29,10 @@ pub struct Status {
     pub facility: String,
     /// The machine's clock.
     pub clock: ClockStatus,
+    /// The kernel's boot time when the counters were read, nanoseconds: what two readings counted, by the time between
+    /// them, is an exact rate.
+    #[serde(default)]
+    pub counters_read_boot_ns: u64,
     /// What the kernel counted once for all measures since the maps were made.
     pub counters: CounterStatus,
     /// The mirror port's own counters.

@@ -14,6 +14,7 @@ use crate::control::status::Status;
 /// A family is defined badly: a mistake in this file, which its tests look for.
 pub fn encode(status: &Status) -> Result<String, prometheus::Error> {
     let page = Page::default();
+    read(&page, status)?;
     packets(&page, status)?;
     facility(&page, status)?;
     host(&page, status)?;
@@ -87,6 +88,17 @@ fn log(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
         "Acts since the start that could not be written into the audit log.",
         &[],
         log.failed_total,
+    )
+}
+
+/// When what the page shows was counted.
+fn read(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
+    page.gauge(
+        "gwtap_counters_read_boottime_seconds",
+        "The kernel's boot time when the counters of this page were read: counts between two scrapes, divided by the difference of \
+         this, are exact rates.",
+        &[],
+        as_float(status.counters_read_boot_ns) / 1e9,
     )
 }
 

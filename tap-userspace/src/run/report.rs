@@ -26,6 +26,7 @@ pub(super) fn status(agent: &Agent) -> Status {
         tracing::error!(%error, "counters");
         Counters::default()
     });
+    let counters_read_boot_ns = clock::boot_ns().unwrap_or_default();
     let program = lock(&agent.tap).as_ref().and_then(|tap| tap.program_info().map(|info| hex::encode(info.digest)));
     let config = &agent.config;
     let facility_share_ppm = lock(&agent.permission).facility_share_ppm;
@@ -42,6 +43,7 @@ pub(super) fn status(agent: &Agent) -> Status {
         program_digest: program.unwrap_or_default(),
         facility: agent.host.facility.id.clone(),
         clock: clock_status(agent),
+        counters_read_boot_ns,
         counters: CounterStatus {
             observed_packets: counters.observed_packets,
             observed_bytes: counters.observed_bytes,
