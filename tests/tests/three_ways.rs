@@ -111,11 +111,17 @@ fn three_ways(prometheus: &Path, tcpdump: &Path) -> Result<()> {
         })
     };
     ensure!(!exceeded_by_promql(&prometheus, &range)?, "PromQL says that the limit was exceeded");
-    ensure!(!statements.iter().any(Statement::exceeded), "the statement says that the limit was exceeded: {statements:?}");
+    ensure!(
+        !statements.iter().any(Statement::exceeded),
+        "the statement says that the limit was exceeded: {statements:?}"
+    );
     ensure!(by_capture.most <= SHARE, "the capture says that the limit was exceeded: {by_capture:?}");
     // The same question with a limit that was exceeded: all three say so.
     let lower = by_statement.most * 0.9;
-    ensure!(by_promql.most > lower && statement_exceeds(lower) && by_capture.most > lower, "not all see {lower} exceeded");
+    ensure!(
+        by_promql.most > lower && statement_exceeds(lower) && by_capture.most > lower,
+        "not all see {lower} exceeded"
+    );
 
     // The page and the statement are made of the same looks.
     ensure!((by_promql.most - by_statement.most).abs() < 1e-6, "{by_promql:?} {by_statement:?}");
@@ -123,7 +129,10 @@ fn three_ways(prometheus: &Path, tcpdump: &Path) -> Result<()> {
     // The capture has its own times. What it has not is what no rule selected, a handful.
     ensure!(strays <= STRAYS_MAX, "everything but strays is selected");
     let missing = by_statement.bytes - by_capture.bytes;
-    ensure!((0.0..=STRAY_BYTES_MAX * 20.0).contains(&missing), "{missing} bytes are in no captured frame: {strays} strays");
+    ensure!(
+        (0.0..=STRAY_BYTES_MAX * 20.0).contains(&missing),
+        "{missing} bytes are in no captured frame: {strays} strays"
+    );
     let stray_share = missing / CAPACITY_BYTES_PER_SECOND;
     ensure!(by_capture.most <= by_statement.most * (1.0 + LOOKS + 2.0 * apart), "{by_capture:?} {by_statement:?}");
     ensure!(
@@ -190,7 +199,19 @@ fn send(to: SocketAddr, time: Duration) -> Result<()> {
 /// tcpdump on the router's end of the mirror: what goes to the tap, before the tap.
 fn capture(router: &Host, tcpdump: &Path, file: &Path, log: &Path) -> Result<Process> {
     let mut command = router.command(tcpdump);
-    command.args(["-i", "r-mirror", "-n", "-s", "64", "-B", "65536", "--time-stamp-precision=nano", "-Z", "root", "-w"]);
+    command.args([
+        "-i",
+        "r-mirror",
+        "-n",
+        "-s",
+        "64",
+        "-B",
+        "65536",
+        "--time-stamp-precision=nano",
+        "-Z",
+        "root",
+        "-w",
+    ]);
     command.arg(file);
     let mut process = Process::start("tcpdump", command, log)?;
     process.wait_until("capture", PATIENCE, || {
@@ -257,7 +278,10 @@ impl Frames {
         let mut frames = Self { all: Vec::new(), places: HashMap::new() };
         for packet in Capture::open(file)? {
             let packet = packet?;
-            let two = |at: usize| packet.frame.get(at..at + 2).map_or(0, |two| u64::from(two[0]) << 8 | u64::from(two[1]));
+            let two = |at: usize| match packet.frame.get(at..at + 2) {
+                Some([high, low]) => u64::from(u16::from_be_bytes([*high, *low])),
+                _ => 0,
+            };
             if two(12) == 0x0800 {
                 frames.places.entry((two(34), two(16))).or_default().push(frames.all.len());
             }
@@ -281,9 +305,11 @@ fn by_capture(frames: &Frames, records: &[Value]) -> Result<(Answer, f64)> {
         let number = |name: &str| record.get(name).and_then(Value::as_u64).with_context(|| format!("{name}: {record}"));
         let time: Timestamp = record.get("time").and_then(Value::as_str).context("a time")?.parse()?;
         let places = frames.places.get(&(number("source_port")?, number("ip_length")?));
-        let away = |place: &usize| frames.all.get(*place).map_or(i128::MAX, |(at, _)| (at - time.as_nanosecond()).abs());
+        let away =
+            |place: &usize| frames.all.get(*place).map_or(i128::MAX, |(at, _)| (at - time.as_nanosecond()).abs());
         let place = places.into_iter().flatten().copied().min_by_key(away);
-        let place = place.filter(|place| away(place) < MATCH_MAX_NS).with_context(|| format!("not captured: {record}"))?;
+        let place =
+            place.filter(|place| away(place) < MATCH_MAX_NS).with_context(|| format!("not captured: {record}"))?;
         let (slot, bytes) = taken.get_mut(place).zip(frames.all.get(place)).context("a frame")?;
         ensure!(!std::mem::replace(slot, true), "two records are of one captured frame: {record}");
         ensure!(bytes.1 == number("line_bytes")?, "{} bytes were captured: {record}", bytes.1);

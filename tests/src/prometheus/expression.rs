@@ -35,7 +35,7 @@ pub fn selectors(expression: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The rules with every `for:` and every range in square brackets divided by `speed`.
+/// The rules with every `for:`, every range in square brackets and every offset divided by `speed`.
 ///
 /// # Errors
 /// A duration that is not a number of seconds, minutes or hours.
@@ -52,12 +52,19 @@ pub fn faster(rules: &str, speed: u64) -> Result<String> {
 }
 
 fn ranges_divided(line: &str, speed: u64) -> Result<String> {
-    // Alone in an expression is a bracket a range.
+    // In an expression alone is a bracket a range.
     if !line.trim_start().starts_with("expr:") {
         return Ok(line.to_owned());
     }
+    let mut offsets = line.split(" offset ");
+    let mut line = offsets.next().unwrap_or_default().to_owned();
+    for after in offsets {
+        let end = after.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(after.len());
+        let (duration, rest) = after.split_at(end);
+        line.push_str(&format!(" offset {}{rest}", divided(duration, speed)?));
+    }
     let mut out = String::new();
-    let mut rest = line;
+    let mut rest = line.as_str();
     while let Some((before, after)) = rest.split_once('[') {
         let (range, behind) = after.split_once(']').with_context(|| format!("an open bracket: {line}"))?;
         let parts: Vec<String> = range.split(':').map(|part| divided(part, speed)).collect::<Result<_>>()?;
@@ -88,7 +95,8 @@ mod tests {
 
     #[test]
     fn selectors_are_found_and_nothing_else_is_one() {
-        let expression = r#"sum by (measure) (rate(gwtap_a_total{reason="gwtap_no"}[5m])) / on (job) up{job="gwtap"} > gwtap:b"#;
+        let expression =
+            r#"sum by (measure) (rate(gwtap_a_total{reason="gwtap_no"}[5m])) / on (job) up{job="gwtap"} > gwtap:b"#;
         let found = selectors(expression);
         let whole: Vec<&str> = found.iter().map(|(_, whole)| whole.as_str()).collect();
         assert_eq!(whole, [r#"gwtap_a_total{reason="gwtap_no"}"#, r#"up{job="gwtap"}"#, "gwtap:b"]);
@@ -97,13 +105,10 @@ mod tests {
 
     #[test]
     fn every_duration_is_divided_and_nothing_else() {
-        let rules = "  - expr: rate(gwtap_x[5m]) > 5 * 60 and max_over_time(y[1h:30s])\n    for: 15m\n    summary: \"[5m] for: 5m\"\n";
+        let rules = "    expr: rate(x[5m]) > 5 * 60 and y[1h:30s] - (z offset 1m)\n    for: 15m\n    summary: \"[5m] for: 5m\"\n";
         let expected =
-            "  - expr: rate(gwtap_x[5m]) > 5 * 60 and max_over_time(y[1h:30s])\n    for: 15000ms\n    summary: \"[5m] for: 5m\"\n";
-        // A line that begins with `- ` is a list's element: rules of ours have their name there.
-        assert_eq!(faster(rules, 60).unwrap(), expected);
-        let rule = "    expr: rate(x[5m]) > y[1h:30s]";
-        assert_eq!(faster(rule, 60).unwrap(), "    expr: rate(x[5000ms]) > y[60000ms:500ms]\n");
+            "    expr: rate(x[5000ms]) > 5 * 60 and y[60000ms:500ms] - (z offset 1000ms)\n    for: 15000ms\n";
+        assert_eq!(faster(rules, 60).unwrap(), format!("{expected}    summary: \"[5m] for: 5m\"\n"));
         assert!(faster("    for: 5 minutes", 60).is_err());
     }
 }

@@ -195,7 +195,9 @@ fn vector(host: &Host, query: &str, time: Option<f64>) -> Result<Vec<Sample>> {
     match data.get("resultType").and_then(Value::as_str) {
         Some("vector") => result.iter().map(|sample| read_sample(sample).context("a sample")).collect(),
         // A number is a vector of one without labels.
-        Some("scalar") => Ok(vec![Sample { labels: BTreeMap::new(), value: number(result.get(1)).context("a scalar")? }]),
+        Some("scalar") => {
+            Ok(vec![Sample { labels: BTreeMap::new(), value: number(result.get(1)).context("a scalar")? }])
+        }
         other => bail!("{query}: not a vector but {other:?}"),
     }
 }
