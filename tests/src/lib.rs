@@ -1,6 +1,7 @@
 //! The laboratory: namespaces with a real mirror port, generators and peers for the integration tests and the demo.
 
 pub mod bench;
+pub mod clock;
 pub mod deployment;
 pub mod fuzz;
 pub mod generate;

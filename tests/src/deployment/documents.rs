@@ -18,8 +18,10 @@ pub(super) const SIGNATORIES: [(&str, &str); 4] = [
     ("selector-approver", "approver"),
 ];
 
-/// The documentation prefixes (RFC 5737, RFC 3849): one country inside, two outside.
+/// The documentation prefixes (RFC 5737, RFC 3849): one country inside, two outside; and one range that is none, without which
+/// the table would be empty to an agent that does not take documentation prefixes.
 const COUNTRY_TABLE: &str = "\
+1.0.0.0,1.0.0.255,AU
 192.0.2.0,192.0.2.255,JP
 198.51.100.0,198.51.100.255,US
 203.0.113.0,203.0.113.255,KR
