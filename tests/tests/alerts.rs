@@ -26,7 +26,7 @@ const SPEED: u64 = 100;
 const ALERT_MAX: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The alerts by the test that causes them.
+/// The alerts by what causes them.
 const SHARE: [&str; 4] = ["GwtapCapReached", "GwtapCapNearlyReached", "GwtapShareFull", "GwtapShareExceeded"];
 const PORT: [&str; 5] = [
     "GwtapNothingMirrored",
@@ -64,6 +64,29 @@ fn every_alert_has_a_cause_here() {
 fn able() -> Option<PathBuf> {
     let prometheus = need::tool("prometheus")?;
     (need::root() && need::tool("tc").is_some()).then_some(prometheus)
+}
+
+/// All causes at once, each in a laboratory of its own: they wait most of the time.
+#[test]
+fn every_alert_fires_by_its_cause_and_clears() {
+    let Some(compiler) = need::tool("cc") else { return };
+    if need::tool("bpftool").is_none() {
+        return;
+    }
+    let Some(program) = able() else { return };
+    let (program, compiler) = (program.as_path(), compiler.as_path());
+    std::thread::scope(|scope| {
+        let causes = [
+            ("share", scope.spawn(|| share(program))),
+            ("port", scope.spawn(|| port(program))),
+            ("delivery", scope.spawn(|| delivery(program))),
+            ("sample", scope.spawn(|| sample(program))),
+            ("authority", scope.spawn(|| authority(program, compiler))),
+        ];
+        for (name, cause) in causes {
+            cause.join().unwrap().with_context(|| format!("alerts of {name}")).unwrap();
+        }
+    });
 }
 
 /// The facility of the tests on an inline link: no host says anything there by itself.
@@ -150,13 +173,6 @@ fn sampled_flow(deployment: &Deployment, sender: &FrameSender) -> Result<u32> {
     bail!("no flow of a million is in a sample of one in ten thousand")
 }
 
-#[test]
-fn alerts_of_the_share_fire_and_clear() {
-    if let Some(program) = able() {
-        share(&program).unwrap();
-    }
-}
-
 fn share(program: &Path) -> Result<()> {
     let lab = InlineLab::new()?;
     let deployment = Deployment::new(inline_plan())?;
@@ -196,13 +212,6 @@ const PINS: &str = "/sys/fs/bpf/gwtap";
 
 fn fires(prometheus: &Prometheus, alert: &str) -> Result<bool> {
     Ok(prometheus.firing()?.iter().any(|labels| labels.get("alertname").is_some_and(|name| name == alert)))
-}
-
-#[test]
-fn alerts_of_the_port_fire_and_clear() {
-    if let Some(program) = able() {
-        port(&program).unwrap();
-    }
 }
 
 fn port(program: &Path) -> Result<()> {
@@ -264,13 +273,6 @@ fn detach() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn alerts_of_delivery_fire_and_clear() {
-    if let Some(program) = able() {
-        delivery(&program).unwrap();
-    }
-}
-
 fn delivery(program: &Path) -> Result<()> {
     let lab = Lab::new()?;
     let sets = vec![vec![rule("beacon", "198.51.100.0/24", "destination-port", 5000, "udp")]];
@@ -297,13 +299,6 @@ fn delivery(program: &Path) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn alerts_of_the_sample_fire_and_clear() {
-    if let Some(program) = able() {
-        sample(&program).unwrap();
-    }
-}
-
 fn sample(program: &Path) -> Result<()> {
     let lab = InlineLab::new()?;
     let plan = Plan { capacity_bits_per_second: 10_000_000, sampling_ppm: 1_000_000, ..inline_plan() };
@@ -321,14 +316,6 @@ fn sample(program: &Path) -> Result<()> {
     ensure!(agent.terminate(PATIENCE)?.success(), "{}", agent.output());
     let _agent = deployment.start_agent(&lab.carrier)?;
     prometheus.wait_for("GwtapSampleLow", false, ALERT_MAX)
-}
-
-#[test]
-fn alerts_of_authority_clock_and_log_fire_and_clear() {
-    let Some(compiler) = need::tool("cc") else { return };
-    if let Some(program) = able() {
-        authority(&program, &compiler).unwrap();
-    }
 }
 
 fn authority(program: &Path, compiler: &Path) -> Result<()> {

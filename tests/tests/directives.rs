@@ -157,6 +157,7 @@ fn narrowed() -> Result<()> {
     must_refuse(send(&deployment, &third)?, "number: 3 is not above 3")?;
     let end = Timestamp::now() + SignedDuration::from_secs(4);
     must(send(&deployment, &directive(&deployment, &commission, 4, Kind::Shorten(end))?)?)?;
+    ensure!(measure(&deployment)?.order.not_after_seconds == end.as_second(), "the end that is left is shown");
     selects(&deployment, 20)?;
     std::thread::sleep(Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default());
     selects_nothing(&deployment)?;

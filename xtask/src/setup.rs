@@ -36,7 +36,7 @@ const TEST: &[Package] = &[
     ("qemu-system-x86", "virtual machines that run the tests on other kernels"),
     ("xz-utils", "unpacks kernel modules"),
     ("zstd", "unpacks kernel modules"),
-    ("g++", "compiles libFuzzer, which drives `cargo xtask fuzz`"),
+    ("g++", "compiles libFuzzer, which drives `cargo xtask fuzz`, and the laboratory's clock"),
 ];
 
 const EBPF: &[Package] = &[

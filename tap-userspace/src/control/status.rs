@@ -116,7 +116,7 @@ pub struct OrderStatus {
     pub not_after: String,
     /// The same in seconds since 1970.
     pub not_before_seconds: i64,
-    /// The same in seconds since 1970.
+    /// What directives and revoked keys left of it, in seconds since 1970.
     pub not_after_seconds: i64,
     /// SHA-256 of the orders that extend the first.
     #[serde(default)]

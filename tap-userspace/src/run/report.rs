@@ -2,7 +2,7 @@
 
 use super::agent::{Agent, lock};
 use super::measure::Measure;
-use super::sampling;
+use super::{orders, sampling};
 use crate::clock;
 use crate::config::{Attach, Mode};
 use crate::control::status::{
@@ -85,8 +85,9 @@ fn measure_status(agent: &Agent, measure: &Measure, counters: &Counters) -> Meas
     let slot = usize::from(measure.slot);
     let counted = counters.measures.get(slot).copied().unwrap_or_default();
     // Before the rest: each of these holds a lock, and the share below needs one of them.
-    let order = order(&lock(&measure.chain));
-    let oversight = oversight(&lock(&measure.restriction));
+    let restriction = lock(&measure.restriction).clone();
+    let order = order(&lock(&measure.chain), &restriction);
+    let oversight = oversight(&restriction);
     MeasureStatus {
         order,
         oversight,
@@ -108,11 +109,15 @@ fn measure_status(agent: &Agent, measure: &Measure, counters: &Counters) -> Meas
     }
 }
 
-/// The order in force with the whole time that it and those which extend it give.
-fn order(chain: &[Order]) -> OrderStatus {
+/// The order in force with the whole time that it and those which extend it give; the end in seconds is what directives and revoked
+/// keys left of it.
+fn order(chain: &[Order], restriction: &Restriction) -> OrderStatus {
     let (Some(first), Some(last)) = (chain.first(), chain.last()) else { return OrderStatus::default() };
     let now = jiff::Timestamp::now();
     let order = chain.iter().rev().find(|order| order.measure.not_before <= now).unwrap_or(first);
+    let window = orders::window(chain, restriction).ok().map(|window| i128::from(window.not_after_ns));
+    let ends = window.and_then(|ns| jiff::Timestamp::from_nanosecond(ns).ok());
+    let not_after = ends.unwrap_or(last.measure.not_after);
     OrderStatus {
         extensions: chain.iter().skip(1).map(|order| hex::encode(order.sha256)).collect(),
         measure: order.measure.id.clone(),
@@ -122,7 +127,7 @@ fn order(chain: &[Order]) -> OrderStatus {
         not_before: first.measure.not_before.to_string(),
         not_after: last.measure.not_after.to_string(),
         not_before_seconds: first.measure.not_before.as_second(),
-        not_after_seconds: last.measure.not_after.as_second(),
+        not_after_seconds: not_after.as_second(),
     }
 }
 

@@ -136,7 +136,7 @@ fn permission(page: &Page, status: &MeasureStatus) -> Result<(), prometheus::Err
     )?;
     page.time(
         "gwtap_order_not_after_timestamp_seconds",
-        "First instant after the order.",
+        "First instant after what directives and revoked keys left of the order.",
         &measure,
         order.not_after_seconds,
     )?;
