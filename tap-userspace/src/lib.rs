@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod directive;
+pub mod inspect;
 pub mod ipfix;
 pub mod keys;
 #[cfg(feature = "laboratory")]
@@ -18,6 +19,7 @@ pub mod path;
 pub mod prefixes;
 pub mod privilege;
 pub mod receive;
+pub mod report;
 pub mod run;
 pub mod selectors;
 pub mod statement;

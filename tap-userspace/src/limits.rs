@@ -205,3 +205,16 @@ pub const LOG_NOTE_BYTES_MAX: u64 = 1 << 20;
 pub const LOG_CAP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often sessions and caps are looked at for the log: an act is in it within that time.
 pub const AUDIT_INTERVAL: Duration = Duration::from_millis(500);
+
+// The inspection bundle.
+
+/// Bytes of all entries of a bundle: ten years of hourly statements of eight measures, and their log, with room.
+pub const BUNDLE_BYTES_MAX: u64 = 1 << 30;
+/// Entries of a bundle: hourly statements of nine chains over ten years are 800,000.
+pub const BUNDLE_ENTRIES_MAX: usize = 1_000_000;
+/// Bytes of an entry's name: what the header of a tar archive holds without extensions.
+pub const BUNDLE_NAME_BYTES_MAX: usize = 99;
+/// Bytes of an entry: a full bundle of log entries is the longest but for a selector set of a million addresses.
+pub const BUNDLE_ENTRY_BYTES_MAX: u64 = 64 << 20;
+/// Times that a bundle is begun anew because the log grew meanwhile: it grows by bursts of a few entries.
+pub const BUNDLE_ATTEMPTS_MAX: usize = 32;

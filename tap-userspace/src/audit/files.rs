@@ -59,7 +59,7 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), LogError> {
 }
 
 /// A tile's or bundle's bytes. A partial one that is gone is taken from the full one, as readers of a growing log must.
-pub(super) fn tile_bytes(root: &Path, tile: Tile) -> Result<Vec<u8>, LogError> {
+pub(crate) fn tile_bytes(root: &Path, tile: Tile) -> Result<Vec<u8>, LogError> {
     let path = root.join(tile.path());
     if let Some(bytes) = read(&path, LOG_BUNDLE_BYTES_MAX)? {
         return Ok(bytes);

@@ -18,6 +18,12 @@ pub enum Leaf {
         version: String,
         /// The host's key id.
         host_key: String,
+        /// Which machine it is: a digest of its machine id, so that a key that was copied to another one shows.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        machine_sha256: String,
+        /// The kernel's boot id: one that comes back after another was here is a second machine under one key.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        boot: String,
     },
     /// It did not come to select: refused by the rules, or failed. Nothing is attached.
     StartRefused,

@@ -17,6 +17,7 @@ pub mod tile;
 pub mod verify;
 pub mod witness;
 
+pub(crate) use files::tile_bytes;
 pub use leaf::Leaf;
 pub use log::Log;
 

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod directive;
 #[cfg(feature = "laboratory")]
 pub mod explain;
+pub mod inspect;
 pub mod keygen;
 #[cfg(feature = "laboratory")]
 mod laboratory_world;
@@ -47,6 +48,7 @@ enum Verb {
     Directive(directive::Args),
     #[cfg(feature = "laboratory")]
     Explain(explain::Args),
+    Inspect(inspect::Args),
     Keygen(keygen::Args),
     Order(order::Args),
     Receive(receive::Args),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Verb::Directive(args) => directive::run(args),
         #[cfg(feature = "laboratory")]
         Verb::Explain(args) => explain::run(args),
+        Verb::Inspect(args) => inspect::run(args),
         Verb::Keygen(args) => keygen::run(args),
         Verb::Order(args) => order::run(args),
         Verb::Receive(args) => receive::run(args),

@@ -1,19 +1,20 @@
-//! `gwtap report`: what the cap statements show, per measure and month in Japan.
+//! `gwtap report`: what the cap statements and the log show, per measure and month in Japan.
 
 use super::Refused;
+use crate::audit::leaf::Entry;
+use crate::audit::{read, verify};
 use crate::keys::PublicKey;
-use crate::statement::{Counts, Statement, read_all};
+use crate::report::{Month, by_month};
+use crate::statement::read_all;
 use anyhow::Context as _;
-use jiff::tz::TimeZone;
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What was observed, admitted and selected, by measure and month (JST), from the signed hourly statements; each is verified.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gwtap report --statements /var/lib/gwtap/statements --key host.pub
+  gwtap report --statements /var/lib/gwtap/statements --key host.pub --log /var/lib/gwtap/log --log-key mirror-1.log.pub
   gwtap report --statements /var/lib/gwtap/statements --key host.pub --json | jq '.[] | select(.exceeded)'")]
 pub struct Args {
     /// Directory of the statements: `statements` below `[state] directory`
@@ -22,26 +23,15 @@ pub struct Args {
     /// Public key of the host
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// The audit log: its acts are counted too, and must name the same statements
+    #[arg(long, value_name = "DIRECTORY", requires = "log_key")]
+    log: Option<PathBuf>,
+    /// Public key of the log
+    #[arg(long, value_name = "FILE", requires = "log")]
+    log_key: Option<PathBuf>,
     /// One JSON array
     #[arg(long)]
     json: bool,
-}
-
-/// A measure's month.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct Month {
-    /// Measure, or the facility.
-    of: String,
-    /// Year and month in Japan in which the statements' times begin.
-    month: String,
-    /// Statements.
-    statements: u64,
-    /// Statements that show more than the ordered share in a second or longer.
-    exceeding_statements: u64,
-    /// Whether there is one.
-    exceeded: bool,
-    /// What was counted.
-    counted: Counts,
 }
 
 /// Runs the verb.
@@ -53,36 +43,46 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let entries = std::fs::read_dir(&args.statements).with_context(|| args.statements.display().to_string())?;
     let mut directories = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     directories.sort();
-    let mut months = Vec::new();
+    let mut statements = Vec::new();
     for directory in directories {
-        months.extend(by_month(&read_all(&directory, &key).map_err(Refused::because)?));
+        statements.extend(read_all(&directory, &key).map_err(Refused::because)?);
+    }
+    let log = args.log.as_deref().zip(args.log_key.as_deref());
+    let acts = log.map(|(log, key)| log_entries(log, key)).transpose()?;
+    let months = by_month(&statements, acts.as_deref().unwrap_or_default());
+    if acts.is_some() {
+        agree(&months)?;
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&months)?);
     } else {
-        months.iter().for_each(|month| print!("{}", row(month)));
+        months.iter().for_each(|month| print!("{}", row(month, acts.is_some())));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn by_month(statements: &[Statement]) -> Vec<Month> {
-    let japan = TimeZone::fixed(jiff::tz::offset(9));
-    let mut months: BTreeMap<String, Month> = BTreeMap::new();
-    for statement in statements {
-        let name = statement.from.to_zoned(japan.clone()).strftime("%Y-%m").to_string();
-        let month = months.entry(name.clone()).or_default();
-        (month.of, month.month) = (statement.of.clone(), name);
-        month.statements += 1;
-        month.exceeding_statements += u64::from(statement.exceeded());
-        month.exceeded |= statement.exceeded();
-        month.counted = month.counted.plus(&statement.counted);
-    }
-    months.into_values().collect()
+/// The entries of a log, every one verified.
+fn log_entries(log: &Path, key: &Path) -> anyhow::Result<Vec<Entry>> {
+    verify::verify(log, &PublicKey::from_file(key)?).map_err(Refused::because)?;
+    let mut entries = Vec::new();
+    read::entries(log, 0, |_, bytes| entries.extend(serde_json::from_slice(bytes).ok()))?;
+    Ok(entries)
 }
 
-fn row(month: &Month) -> String {
-    let counted = &month.counted;
-    format!(
+/// What the statements show is what the log says was stated.
+fn agree(months: &[Month]) -> anyhow::Result<()> {
+    match months.iter().find(|month| month.statements != month.acts.statements) {
+        None => Ok(()),
+        Some(month) => Err(Refused::because(format!(
+            "{} {}: {} statements, the log names {}",
+            month.of, month.month, month.statements, month.acts.statements
+        ))),
+    }
+}
+
+fn row(month: &Month, with_acts: bool) -> String {
+    let (counted, acts) = (&month.counted, &month.acts);
+    let mut row = format!(
         "{} {}: {} statements, {} with more than the ordered share; {} packets observed, {} admitted ({} bytes), {} refused by \
          the cap, {} selected; {} lost before the program\n",
         month.of,
@@ -95,42 +95,12 @@ fn row(month: &Month) -> String {
         counted.over_cap_packets,
         counted.selected_packets,
         counted.interface_dropped_packets,
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::statement::{Most, VERSION};
-
-    #[test]
-    fn months_are_japans_and_a_second_above_the_share_is_shown() {
-        let statement = |from: &str, bytes| Statement {
-            version: VERSION,
-            of: "measure-m-1".into(),
-            number: 1,
-            previous_sha256: String::new(),
-            facility: "f-1".into(),
-            map_instance: "00".into(),
-            from: from.parse().unwrap(),
-            to: from.parse().unwrap(),
-            last: false,
-            capacity_bits_per_second: 8_000,
-            limit_ppm: 300_000,
-            most_in_a_second: Some(Most { bytes, window_ns: 1_000_000_000 }),
-            most_in_a_minute: None,
-            most_in_an_hour: None,
-            counted: Counts { selected_packets: 2, ..Counts::default() },
-            totals: Counts::default(),
-        };
-        let months = by_month(&[
-            statement("2026-11-30T14:00:00Z", 300),
-            statement("2026-11-30T15:00:00Z", 300),
-            statement("2026-12-01T00:00:00Z", 301),
-        ]);
-        let shown: Vec<_> =
-            months.iter().map(|m| (m.month.as_str(), m.statements, m.exceeded, m.counted.selected_packets)).collect();
-        assert_eq!(shown, [("2026-11", 1, false, 2), ("2026-12", 2, true, 4)]);
-        assert!(row(&months[1]).contains("2 statements, 1 with more than the ordered share"));
+    );
+    if with_acts {
+        row += &format!(
+            "  {} orders, {} selector sets activated, {} directives, {} kill switches, {} leases lost, cap reached in {} minutes\n",
+            acts.orders, acts.activations, acts.directives, acts.kill_switches, acts.leases_lost, acts.caps_reached,
+        );
     }
+    row
 }

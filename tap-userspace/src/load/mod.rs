@@ -23,6 +23,7 @@ pub mod trie;
 pub use host::{HostWorld, LaboratoryConfig};
 #[cfg(feature = "laboratory")]
 pub use laboratory::KernelWorld;
+pub use object::object_sha256;
 pub use tables::{MeasureParameters, MeasureSet, Tables};
 pub use tap::{Attach, CapSlot, ProgramInfo, Tap, TapConfig, cap_policy};
 

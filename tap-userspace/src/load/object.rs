@@ -22,6 +22,12 @@ use tap_common::path::transport::MirrorTransport;
 /// The XDP program as built by `cargo xtask build-ebpf`; its source is `tap-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tap-ebpf/gwtap.bpf.o");
 
+/// SHA-256 of the object that this program carries, in hex: what `cargo xtask build-ebpf` makes of the source, byte for byte.
+#[must_use]
+pub fn object_sha256() -> String {
+    hex::encode(Sha256::digest(OBJECT))
+}
+
 /// Maps that all generations of a tap share.
 pub(super) const SHARED: [&str; 4] = ["CPU", "SHARED", "RINGS", "INSTANCE"];
 

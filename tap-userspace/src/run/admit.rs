@@ -38,6 +38,8 @@ pub(super) struct Admitted {
     pub(super) order: Order,
     /// The order and those that extend it, as they were when the agent started.
     pub(super) chain: Vec<Order>,
+    /// Their notes, in the same order.
+    pub(super) notes: Vec<String>,
     /// This tap's part of the facility's capacity, in parts per million.
     pub(super) share_ppm: u32,
     pub(super) pseudonym_key: PseudonymKey,
@@ -72,7 +74,7 @@ pub(super) fn admit(
     let mut admitted = Vec::with_capacity(config.measures.len());
     for measure in &config.measures {
         let file = measure.order_file.display();
-        let chain = orders::chain(measure, &config.state.directory, &judged, now)?;
+        let (chain, notes) = orders::chain(measure, &config.state.directory, &judged, now)?;
         let Some(order) = chain.first().cloned() else { continue };
         let tap = order
             .tap(&host_key, &config.mirror.interface, &country.sha256)
@@ -81,7 +83,7 @@ pub(super) fn admit(
         order.admit_country_table(&country).map_err(|error| RunError::refused(&file, error))?;
         check_receiver(&measure.export, &order).map_err(|error| RunError::refused(&file, error))?;
         let pseudonym_key = pseudonym_key(&measure.pseudonym_key_file, &sealing, &order, now)?;
-        admitted.push(Admitted { order, chain, share_ppm, pseudonym_key });
+        admitted.push(Admitted { order, chain, notes, share_ppm, pseudonym_key });
     }
     let files = config.measures.iter().map(|measure| measure.order_file.display().to_string());
     let orders: Vec<_> = files.zip(admitted.iter().map(|admitted| &admitted.order)).collect();

@@ -6,14 +6,17 @@
 
 use super::admit::Admitted;
 use super::agent::{Agent, lock};
+use super::documents::{self, Kind};
 use super::error::RunError;
 use super::measure::{Active, Measure};
 use crate::audit::leaf::{SwapReason, reason};
 use crate::audit::log::Head;
 use crate::audit::{Leaf, Log};
 use crate::config;
-use crate::keys::{HostKeyId, SecretKey};
+use crate::keys::{HostKeyId, SecretKey, sha256};
 use crate::limits::{AUDIT_INTERVAL, LOG_CAP_INTERVAL};
+use crate::order::Order;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -22,6 +25,7 @@ use tap_common::abi::counter::{Counters, Verdict};
 /// The log, and what was last said in it.
 pub(super) struct Audit {
     log: Log,
+    state_directory: PathBuf,
     clock_in_doubt: AtomicBool,
     failing: AtomicBool,
     seen: Mutex<Vec<Seen>>,
@@ -32,17 +36,24 @@ impl Audit {
     ///
     /// # Errors
     /// The log cannot be written: nothing starts.
-    pub(super) fn open(config: &config::Log, host_key: &HostKeyId) -> Result<Self, RunError> {
-        let key = SecretKey::from_file(&config.key_file).map_err(|error| RunError::refused("log.key_file", error))?;
-        let log = Log::open(&config.directory, key).map_err(|error| RunError::refused("log", error))?;
+    pub(super) fn open(config: &config::Config, host_key: &HostKeyId) -> Result<Self, RunError> {
+        let key =
+            SecretKey::from_file(&config.log.key_file).map_err(|error| RunError::refused("log.key_file", error))?;
+        let log = Log::open(&config.log.directory, key).map_err(|error| RunError::refused("log", error))?;
         let audit = Self {
             log,
+            state_directory: config.state.directory.clone(),
             clock_in_doubt: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             seen: Mutex::default(),
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        audit.must(&Leaf::Start { version, host_key: host_key.to_string() })?;
+        audit.must(&Leaf::Start {
+            version,
+            host_key: host_key.to_string(),
+            machine_sha256: machine(),
+            boot: boot(),
+        })?;
         Ok(audit)
     }
 
@@ -77,20 +88,42 @@ impl Audit {
         }
     }
 
-    /// What an order allows, before anything is attached.
+    /// Keeps a document that an act goes by.
+    ///
+    /// # Errors
+    /// It is not on disk.
+    pub(super) fn document(&self, kind: Kind, note: &str) -> Result<(), RunError> {
+        documents::keep(&self.state_directory, kind, note).map(drop).map_err(|error| {
+            RunError::Refused(format!("the {} cannot be kept, so this does not happen: {error}", kind.name()))
+        })
+    }
+
+    /// An order: the document and its leaf.
+    ///
+    /// # Errors
+    /// As [`Audit::must`].
+    pub(super) fn order(&self, order: &Order, note: &str, share_ppm: u32) -> Result<(), RunError> {
+        self.document(Kind::Order, note)?;
+        let measure = &order.measure;
+        self.must(&Leaf::OrderLoaded {
+            measure: measure.id.clone(),
+            order_sha256: hex::encode(order.sha256),
+            basis: measure.basis.name().to_owned(),
+            share_ppm,
+            not_before: measure.not_before,
+            not_after: measure.not_after,
+        })
+    }
+
+    /// What an order and those that extend it allow, before anything is attached.
     ///
     /// # Errors
     /// As [`Audit::must`].
     pub(super) fn admitted(&self, admitted: &Admitted) -> Result<(), RunError> {
         let measure = &admitted.order.measure;
-        self.must(&Leaf::OrderLoaded {
-            measure: measure.id.clone(),
-            order_sha256: hex::encode(admitted.order.sha256),
-            basis: measure.basis.name().to_owned(),
-            share_ppm: admitted.share_ppm,
-            not_before: measure.not_before,
-            not_after: measure.not_after,
-        })?;
+        for (order, note) in admitted.chain.iter().zip(&admitted.notes) {
+            self.order(order, note, admitted.share_ppm)?;
+        }
         let key = &admitted.pseudonym_key;
         self.must(&Leaf::KeyEpoch {
             measure: measure.id.clone(),
@@ -105,6 +138,9 @@ impl Audit {
     /// # Errors
     /// As [`Audit::must`].
     pub(super) fn activation(&self, measure: &Measure, next: &Active) -> Result<(), RunError> {
+        if let Some(texts) = &next.texts {
+            self.document(Kind::Activation, &texts.activation)?;
+        }
         let status = &next.status;
         let valid_until = jiff::Timestamp::from_second(status.valid_until_seconds)
             .map_err(|error| RunError::failed("activation", error))?;
@@ -141,6 +177,18 @@ impl Audit {
             Some(why) => Leaf::LeaseLost { measure, reason: reason(why) },
         });
     }
+}
+
+/// A digest of the machine's id; the id itself is for the machine alone (machine-id(5)).
+fn machine() -> String {
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    if id.trim().is_empty() { String::new() } else { hex::encode(sha256(format!("gwtap\n{}", id.trim()).as_bytes())) }
+}
+
+/// The kernel's name for the time since it was started.
+fn boot() -> String {
+    let id = std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"));
+    id.unwrap_or_default().trim().to_owned()
 }
 
 /// What is held against the host key before the rest is read: the log says whose host it is.

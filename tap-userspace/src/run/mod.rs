@@ -9,6 +9,7 @@ mod admit;
 mod agent;
 mod audit;
 mod batch;
+pub(crate) mod documents;
 mod drain;
 mod error;
 mod facility;
@@ -209,7 +210,7 @@ fn done(what: &str, result: Result<Vec<String>, RunError>) -> Response {
 /// Reads admitted bytes for the sliding windows of the shares.
 fn share(agent: &Agent) {
     let mut failing = false;
-    let mut statements = match statements::Statements::open(agent) {
+    let mut statements = match statements::Statements::open(agent, jiff::Timestamp::now()) {
         Ok(statements) => statements,
         // The loop ends, and the agent with it: what nobody can show afterwards does not run.
         Err(error) => return tracing::error!(%error, "cap statements"),
@@ -224,7 +225,7 @@ fn share(agent: &Agent) {
                     lock(&measure.share).sample(now_ns, counted.admitted_bytes);
                 }
                 lock(&agent.share).sample(now_ns, report::admitted(agent, &counters).1);
-                statements.sample(agent, now_ns, &counters);
+                statements.sample(agent, now_ns, jiff::Timestamp::now(), &counters);
             }
             Err(error) if !failing => {
                 failing = true;
@@ -235,7 +236,10 @@ fn share(agent: &Agent) {
         std::thread::park_timeout(SHARE_SAMPLE_INTERVAL);
     }
     match agent.with_tap(|tap| tap.counters()) {
-        Ok(counters) => statements.write(agent, &counters, jiff::Timestamp::now(), true),
+        Ok(counters) => {
+            let boot_ns = clock::boot_ns().unwrap_or_default();
+            statements.write(agent, boot_ns, jiff::Timestamp::now(), &counters, true);
+        }
         Err(error) => tracing::error!(%error, "the last cap statements are missing"),
     }
 }

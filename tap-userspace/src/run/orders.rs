@@ -11,7 +11,6 @@ use super::lease::Window;
 use super::measure::{self, Measure};
 use super::renew;
 use super::state::{State, replace_file};
-use crate::audit::Leaf;
 use crate::config;
 use crate::directive::restriction::Restriction;
 use crate::keys::TrustRoots;
@@ -22,22 +21,27 @@ use std::path::{Path, PathBuf};
 
 const FILE_NAME: &str = "extensions.json";
 
-/// The configuration's order and extensions, and those kept from a former run that go on where they end.
+/// The configuration's order and extensions, and those kept from a former run that go on where they end; with their notes.
 pub(super) fn chain(
     files: &config::Measure,
     state_directory: &Path,
     roots: &TrustRoots,
     now: Timestamp,
-) -> Result<Vec<Order>, RunError> {
-    let read =
-        |file: &Path| order::verify(&text(file)?, roots).map_err(|error| RunError::refused(file.display(), error));
-    let mut orders = vec![read(&files.order_file)?];
+) -> Result<(Vec<Order>, Vec<String>), RunError> {
+    let read = |file: &Path| {
+        let note = text(file)?;
+        let order = order::verify(&note, roots).map_err(|error| RunError::refused(file.display(), error))?;
+        Ok((order, note))
+    };
+    let (first, note) = read(&files.order_file)?;
+    let (mut orders, mut notes) = (vec![first], vec![note]);
     for file in &files.extension_files {
-        let next = read(file)?;
+        let (next, note) = read(file)?;
         if let Some(last) = orders.last() {
             chain::extends(last, &next).map_err(|error| RunError::refused(file.display(), error))?;
         }
         orders.push(next);
+        notes.push(note);
     }
     let id = orders.first().map(|order| order.measure.id.clone()).unwrap_or_default();
     for note in kept(&measure::directory(state_directory, &id))? {
@@ -48,12 +52,16 @@ pub(super) fn chain(
                 None => Ok(None),
             });
         match extended {
-            Ok(next) => orders.extend(next),
+            Ok(Some(next)) => {
+                orders.push(next);
+                notes.push(note);
+            }
+            Ok(None) => {}
             Err(error) => tracing::warn!(measure = id, %error, "an extension kept from a former run does not count"),
         }
     }
     chain::is_live(&orders, now).map_err(|error| RunError::refused(files.order_file.display(), error))?;
-    Ok(orders)
+    Ok((orders, notes))
 }
 
 /// Whether the chain is one that this host may go on with: an order that a later one replaced is none.
@@ -104,14 +112,7 @@ pub(super) fn extend(agent: &Agent, note: &str) -> Result<Vec<String>, RunError>
         order::window::in_jst(next.measure.not_after),
         hex::encode(next.sha256)
     );
-    agent.audit.must(&Leaf::OrderLoaded {
-        measure: next.measure.id.clone(),
-        order_sha256: hex::encode(next.sha256),
-        basis: next.measure.basis.name().to_owned(),
-        share_ppm: measure.share_ppm(),
-        not_before: next.measure.not_before,
-        not_after: next.measure.not_after,
-    })?;
+    agent.audit.order(&next, note, measure.share_ppm())?;
     orders.push(next);
     keep(measure, note)?;
     lock(&agent.state)

@@ -6,6 +6,7 @@
 //! note and of a reason.
 
 use super::agent::{Agent, lock};
+use super::documents;
 use super::error::RunError;
 use super::measure::Measure;
 use super::renew;
@@ -192,6 +193,10 @@ fn tell(agent: &Agent, directive: &Directive, note: &str) {
         Kind::LowerShare(share_ppm) => format!("lower-share {share_ppm}"),
         Kind::Shorten(not_after) => format!("shorten {not_after}"),
     };
+    // It is in force whatever the disk takes.
+    if let Err(error) = agent.audit.document(documents::Kind::Directive, note) {
+        tracing::error!(%error, "a directive is missing among the documents");
+    }
     agent.audit.tell(&Leaf::Directive {
         measure: directive.measure.clone(),
         number: directive.number,

@@ -3,6 +3,7 @@
 //! In: totals and the maxima of sliding windows. Out: a signed note a measure, the facility and hour (and at the agent's
 //! end), numbered without a gap and each with the digest of the one before. It holds counts and digests, nothing else.
 
+pub mod hourly;
 mod store;
 #[cfg(test)]
 mod tests;
