@@ -6,7 +6,7 @@ mod interrupt;
 mod summary;
 mod traffic;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use tap_userspace::control::status::Status;
 
 use crate::command::root;
 use interrupt::Interrupt;
-use summary::Summary;
+use summary::{Inspection, Summary};
 use traffic::Traffic;
 
 /// Arguments of `cargo xtask demo`.
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// One JSON object instead of the summary; progress goes to stderr
     #[arg(long)]
     json: bool,
+    /// Keep the inspection bundle and the public keys in this new directory
+    #[arg(long, value_name = "DIRECTORY")]
+    keep: Option<PathBuf>,
 }
 
 /// The facility of the demo: small enough that two processors can fill it.
@@ -59,7 +62,7 @@ pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
     } else {
         print!("\n{}", summary.text());
     }
-    Ok(if summary.books.balance() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if summary.books.balance() && summary.inspection.good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn show(args: &Args, interrupt: &Interrupt) -> Result<Summary> {
@@ -98,7 +101,31 @@ fn show(args: &Args, interrupt: &Interrupt) -> Result<Summary> {
             bail!("a program ended with {ended} when asked to end; it said:\n{}", process.output());
         }
     }
-    Ok(Summary { books, sent })
+    say("inspection: one file for whoever has the public keys");
+    let inspection = inspect(&deployment, args.keep.as_deref())?;
+    Ok(Summary { books, sent, inspection })
+}
+
+/// Writes the bundle and verifies it in a directory that holds nothing else but public keys.
+fn inspect(deployment: &Deployment, keep: Option<&Path>) -> Result<Inspection> {
+    let elsewhere = tempfile::tempdir()?;
+    let directory = match keep {
+        Some(keep) => {
+            std::fs::create_dir(keep).with_context(|| keep.display().to_string())?;
+            keep.canonicalize()?
+        }
+        None => elsewhere.path().to_owned(),
+    };
+    deployment.public_keys(&directory.join("public"))?;
+    deployment.bundle(&directory.join("bundle.tar"), &[])?;
+    let outcome = gwtap::outcome(&directory, ["inspect", "verify", "bundle.tar", "--keys", "public", "--json"])?;
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).with_context(|| outcome.stderr.clone())?;
+    Ok(Inspection {
+        good: outcome.code == Some(0),
+        bytes: std::fs::metadata(directory.join("bundle.tar"))?.len(),
+        log_entries: report.pointer("/log/entries").and_then(serde_json::Value::as_u64).unwrap_or_default(),
+        refusal: outcome.stderr.trim().to_owned(),
+    })
 }
 
 fn plan() -> Plan {

@@ -5,6 +5,7 @@
 mod books;
 mod certificates;
 mod documents;
+mod inspection;
 mod measure;
 mod running;
 

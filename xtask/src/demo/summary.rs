@@ -12,6 +12,15 @@ use super::traffic::Sent;
 pub(super) struct Summary {
     pub(super) books: Books,
     pub(super) sent: Sent,
+    pub(super) inspection: Inspection,
+}
+
+/// What became of the inspection bundle.
+pub(super) struct Inspection {
+    pub(super) good: bool,
+    pub(super) bytes: u64,
+    pub(super) log_entries: u64,
+    pub(super) refusal: String,
 }
 
 impl Summary {
@@ -40,6 +49,8 @@ impl Summary {
             "program_sha256": self.books.status.program_digest,
             "order_sha256": measure.order.sha256,
             "conservation": self.books.balance(),
+            "inspection": self.inspection.good,
+            "log_entries": self.inspection.log_entries,
         })
     }
 
@@ -113,6 +124,11 @@ impl Summary {
         for (holds, words) in self.books.equations() {
             line("", format!("{} {words}", if holds { "yes" } else { "NO " }));
         }
+        let Inspection { good, bytes, log_entries, refusal } = &self.inspection;
+        let verdict = if *good { "holds" } else { "DOES NOT HOLD: " };
+        let mut line = |name: &str, text: String| writeln!(out, "{name:<14}{text}").unwrap_or_default();
+        line("Inspection", format!("a bundle of {bytes} bytes with all {log_entries} entries of the audit log,"));
+        line("", format!("verified with public keys alone: {verdict}{refusal}"));
         out
     }
 }

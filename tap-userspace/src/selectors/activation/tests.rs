@@ -43,6 +43,22 @@ fn two_persons_activate() {
 }
 
 #[test]
+fn an_activation_altered_by_any_bit_of_any_byte_is_refused() {
+    let (author, approver) = (SecretKey::generate("a").unwrap(), SecretKey::generate("b").unwrap());
+    let roots = roots(&[("author", &author, Role::SelectorAuthor), ("approver", &approver, Role::SelectorApprover)]);
+    let both = sign(&sign(&activation().text(), &author).unwrap(), &approver).unwrap();
+    verify(&both, &roots).unwrap();
+    for at in 0..both.len() {
+        for bit in 0..8 {
+            let mut altered = both.clone().into_bytes();
+            altered[at] ^= 1 << bit;
+            let Ok(altered) = String::from_utf8(altered) else { continue };
+            assert!(verify(&altered, &roots).is_err(), "bit {bit} of byte {at}");
+        }
+    }
+}
+
+#[test]
 fn one_person_with_a_key_of_each_role_is_one_person() {
     let (first, second) = (SecretKey::generate("a").unwrap(), SecretKey::generate("b").unwrap());
     let roots = roots(&[("same", &first, Role::SelectorAuthor), ("same", &second, Role::SelectorApprover)]);
