@@ -214,6 +214,41 @@ fn unwritable() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_log_that_was_set_back_whole_is_refused_by_its_own_host() {
+    if need::root() && need::tool("tc").is_some() {
+        set_back().unwrap();
+    }
+}
+
+fn set_back() -> Result<()> {
+    let host = lab_host()?;
+    let deployment = Deployment::new(plan(2))?;
+    let mut agent = deployment.start_agent(&host)?;
+    ensure!(agent.terminate(PATIENCE)?.success(), "{}", agent.output());
+    let [log, old, latest] = ["log", "old", "latest"].map(|name| deployment.file(name));
+    let copy = |from: &Path, to: &Path| gwtap::of(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop);
+    copy(&log, &old)?;
+    let mut agent = deployment.start_agent(&host)?;
+    deployment.load(2)?;
+    ensure!(agent.terminate(PATIENCE)?.success(), "{}", agent.output());
+    let entries = verify(&deployment)?;
+
+    // An older copy verifies by itself; this host has seen more. So it is with none at all.
+    std::fs::rename(&log, &latest)?;
+    copy(&old, &log)?;
+    ensure!(verify(&deployment)? < entries);
+    refuses_to_start(&deployment, &host, "and this host has seen")?;
+    std::fs::remove_dir_all(&log)?;
+    refuses_to_start(&deployment, &host, "the log has 0 entries, and this host has seen")?;
+    std::fs::remove_dir_all(&log)?;
+    std::fs::rename(&latest, &log)?;
+    ensure!(verify(&deployment)? == entries, "a refused start writes nothing");
+    let mut agent = deployment.start_agent(&host)?;
+    ensure!(agent.terminate(PATIENCE)?.success(), "{}", agent.output());
+    Ok(())
+}
+
 fn refuses_to_start(deployment: &Deployment, host: &Host, words: &str) -> Result<()> {
     let log = deployment.file("refused.log");
     remove(&log)?;

@@ -6,9 +6,9 @@
 //! the checkpoint covers is never changed: where it is damaged, nothing is opened.
 
 use super::checkpoint::Checkpoint;
-use super::files::{self, CHECKPOINT};
+use super::files::{self, CHECKPOINT, Tiles};
 use super::leaf::{Entry, Leaf, Times};
-use super::merkle::{Hash, Range, empty_root, leaf_hash};
+use super::merkle::{self, Hash, Range, empty_root, leaf_hash};
 use super::tile::{self, Kind, TILE_LEVELS_MAX, TILE_WIDTH, Tile};
 use super::{LogError, tile::TILE_LEVELS};
 use crate::clock;
@@ -125,6 +125,28 @@ impl Log {
     pub fn head(&self) -> Head {
         let tail = self.lock();
         Head { entries: tail.size, root: tail.root(), latest: tail.latest, failed_total: tail.failed_total }
+    }
+
+    /// Name of the log: that of its key.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.key.public().name
+    }
+
+    /// Whether this log continues the tree of `entries` with this root, which somebody saw and kept elsewhere.
+    ///
+    /// # Errors
+    /// It is shorter, or has other entries; or it cannot be read.
+    pub fn continues(&self, entries: u64, root: &Hash) -> Result<(), LogError> {
+        let size = self.lock().size;
+        let refused = |reason: String| Err(LogError::SetBack { path: self.directory.clone(), reason });
+        if size < entries {
+            return refused(format!("the log has {size} entries, and this host has seen {entries}"));
+        }
+        if merkle::tree_root(&Tiles { root: &self.directory, size }, entries)? != *root {
+            return refused(format!("its first {entries} entries are not those that this host has seen"));
+        }
+        Ok(())
     }
 
     /// Where the log lies.

@@ -51,6 +51,17 @@ pub enum LogError {
         /// What is wrong.
         reason: String,
     },
+    /// The log is older than a head that was seen of it, or is not its continuation.
+    #[error(
+        "{}: {reason}: it is an older copy, or was written anew; restore the latest copy (the witness has the head it cosigned); a log \
+         that is lost ends, and a new one has a key and a name of its own", path.display()
+    )]
+    SetBack {
+        /// Directory of the log.
+        path: PathBuf,
+        /// How it differs.
+        reason: String,
+    },
     /// Another process writes to the log.
     #[error("{}: another process writes to this log; end it first", .0.display())]
     Busy(PathBuf),

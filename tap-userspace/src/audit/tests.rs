@@ -336,3 +336,25 @@ fn a_log_that_cannot_be_written_says_so_and_goes_on_when_it_can() {
     assert_eq!(log.head().entries, 3, "what was refused was not taken up");
     assert_eq!(log.append_at(START + 10 * SECOND, &leaf(3)).unwrap(), 3);
 }
+
+#[test]
+fn a_log_is_held_against_a_head_that_was_seen_of_it() {
+    let made = Made::with(300);
+    let seen: Vec<(u64, Hash)> = {
+        let log = made.open().unwrap();
+        let head = log.head();
+        assert_eq!(log.name(), "test.log");
+        log.continues(head.entries, &head.root).unwrap();
+        log.append_at(START + 900 * SECOND, &leaf(300)).unwrap();
+        [head, log.head()].map(|head| (head.entries, head.root)).to_vec()
+    };
+    let log = made.open().unwrap();
+    seen.iter().for_each(|(entries, root)| log.continues(*entries, root).unwrap());
+    // Other entries, fewer entries.
+    for (entries, root) in [(300, seen[1].1), (301, seen[0].1), (299, seen[0].1)] {
+        let refused = log.continues(entries, &root).unwrap_err().to_string();
+        assert!(refused.contains(&format!("its first {entries} entries are not those")), "{refused}");
+    }
+    let refused = log.continues(302, &seen[1].1).unwrap_err().to_string();
+    assert!(refused.contains("has 301 entries, and this host has seen 302"), "{refused}");
+}

@@ -9,6 +9,7 @@ use super::agent::{Agent, lock};
 use super::documents::{self, Kind};
 use super::error::RunError;
 use super::measure::{Active, Measure};
+use super::state::State;
 use crate::audit::leaf::{SwapReason, reason};
 use crate::audit::log::Head;
 use crate::audit::{Leaf, Log};
@@ -35,11 +36,15 @@ impl Audit {
     /// Opens the log and says that an agent starts.
     ///
     /// # Errors
-    /// The log cannot be written: nothing starts.
-    pub(super) fn open(config: &config::Config, host_key: &HostKeyId) -> Result<Self, RunError> {
+    /// The log cannot be written, or is older than the head that the state has of it: nothing starts.
+    pub(super) fn open(config: &config::Config, host_key: &HostKeyId, state: &mut State) -> Result<Self, RunError> {
         let key =
             SecretKey::from_file(&config.log.key_file).map_err(|error| RunError::refused("log.key_file", error))?;
         let log = Log::open(&config.log.directory, key).map_err(|error| RunError::refused("log", error))?;
+        let (entries, root) = state.log_head(&log.name()).map_err(|error| RunError::Refused(error.to_string()))?;
+        if entries > 0 {
+            log.continues(entries, &root).map_err(|error| RunError::refused("log", error))?;
+        }
         let audit = Self {
             log,
             state_directory: config.state.directory.clone(),
@@ -54,7 +59,17 @@ impl Audit {
             machine_sha256: machine(),
             boot: boot(),
         })?;
+        audit.keep_head(state)?;
         Ok(audit)
+    }
+
+    /// Keeps the log's head with the state, which lies elsewhere: a log that is set back to before it is noticed.
+    ///
+    /// # Errors
+    /// The state cannot be written.
+    pub(super) fn keep_head(&self, state: &mut State) -> Result<(), RunError> {
+        let head = self.log.head();
+        state.keep_log(&self.log.name(), head.entries, &head.root).map_err(|error| RunError::Refused(error.to_string()))
     }
 
     /// The latest wall time that the log shows, nanoseconds since 1970.

@@ -175,7 +175,10 @@ fn judge(agent: &Agent) -> Result<Now, String> {
         lock(&measure.pseudonymiser).set_boot_to_unix_ns(now.boot_to_unix_ns);
     }
     if now.unix_ns.saturating_sub(view.kept_unix_ns) >= STATE_WRITE_NS {
-        lock(&agent.state).keep_time(now.unix_ns).map_err(|error| error.to_string())?;
+        let mut state = lock(&agent.state);
+        state.keep_time(now.unix_ns).map_err(|error| error.to_string())?;
+        agent.audit.keep_head(&mut state).map_err(|error| error.to_string())?;
+        drop(state);
         view.kept_unix_ns = now.unix_ns;
     }
     Ok(now)

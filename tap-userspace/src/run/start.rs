@@ -41,7 +41,7 @@ pub(super) struct Prepared {
 /// Everything up to the first lease.
 pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, RunError> {
     let mut state = State::open(&config.state.directory).map_err(|error| RunError::Refused(error.to_string()))?;
-    let audit = Arc::new(Audit::open(&config, &audit::host_key(&config)?)?);
+    let audit = Arc::new(Audit::open(&config, &audit::host_key(&config)?, &mut state)?);
     // The state keeps trusted times only; where it is gone, the log's last time is the one to be earlier than.
     if let Some(last_unix_ns) = audit.last_time().filter(|_| state.last_unix_ns() == 0) {
         state.keep_time(last_unix_ns).map_err(|error| RunError::Refused(error.to_string()))?;

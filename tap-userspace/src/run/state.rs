@@ -1,5 +1,5 @@
 //! What must outlive a restart: per measure the highest activation, what directives and the kill switch left, and its
-//! orders; the last wall time; what slots and generations mean.
+//! orders; the last wall time; the head of the audit log, which lies elsewhere; what slots and generations mean.
 //!
 //! In: a directory that only the agent writes. Out: refusals of anything lower or earlier. It holds digests and numbers,
 //! never what a set contains. Bound: the file is replaced whole (written beside, flushed, renamed, directory flushed),
@@ -117,6 +117,18 @@ struct Stored {
     /// SHA-256 of a measure's orders, in the order of their admission.
     #[serde(default)]
     orders: BTreeMap<String, Vec<String>>,
+    /// The highest head that was seen of an audit log, by the log's name.
+    #[serde(default)]
+    logs: BTreeMap<String, LogHead>,
+}
+
+/// What was seen of an audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogHead {
+    entries: u64,
+    /// Root over them, in hex.
+    root: String,
 }
 
 /// Whose slot is whose, as long as the kernel's maps live: their counters and records count by slot.
@@ -230,6 +242,33 @@ impl State {
         }
         let mut changed = self.stored.clone();
         changed.last_unix_ns = unix_ns;
+        self.write(changed)
+    }
+
+    /// Entries and root of the highest head that was kept of the log `name`; 0 without one.
+    ///
+    /// # Errors
+    /// The file has a root that is none.
+    pub fn log_head(&self, name: &str) -> Result<(u64, [u8; 32]), StateError> {
+        let Some(head) = self.stored.logs.get(name) else { return Ok((0, [0; 32])) };
+        let mut root = [0; 32];
+        hex::decode_to_slice(&head.root, &mut root).map_err(|error| StateError::Invalid {
+            path: self.path.clone(),
+            reason: format!("logs.{name}.root: {error}"),
+        })?;
+        Ok((head.entries, root))
+    }
+
+    /// Keeps a log's head, if it is higher than the one kept; on disk when it returns.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing is changed then.
+    pub fn keep_log(&mut self, name: &str, entries: u64, root: &[u8; 32]) -> Result<(), StateError> {
+        if self.stored.logs.get(name).is_some_and(|kept| kept.entries >= entries) {
+            return Ok(());
+        }
+        let mut changed = self.stored.clone();
+        changed.logs.insert(name.to_owned(), LogHead { entries, root: hex::encode(root) });
         self.write(changed)
     }
 

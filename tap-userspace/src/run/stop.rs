@@ -50,6 +50,7 @@ pub(super) fn stop(
     let kept = keep_time(agent);
     let detached = agent.detach();
     agent.audit.tell(&Leaf::Stop { reason: reason(why) });
+    let kept = kept.and(agent.audit.keep_head(&mut lock(&agent.state)));
     tracing::info!(messages_not_acknowledged = waiting(agent), "stopped");
     revoked.and(drained).and(loops).and(flushed).and(exported).and(kept).and(detached)
 }

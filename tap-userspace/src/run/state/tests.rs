@@ -45,6 +45,18 @@ fn wall_time_only_grows() {
 }
 
 #[test]
+fn the_highest_head_of_a_log_is_kept_by_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut state = State::open(directory.path()).unwrap();
+    assert_eq!(state.log_head("host.log").unwrap().0, 0);
+    state.keep_log("host.log", 7, &[7; 32]).unwrap();
+    state.keep_log("host.log", 6, &[6; 32]).unwrap();
+    let state = State::open(directory.path()).unwrap();
+    assert_eq!(state.log_head("host.log").unwrap(), (7, [7; 32]));
+    assert_eq!(state.log_head("other.log").unwrap().0, 0);
+}
+
+#[test]
 fn a_damaged_state_is_refused_and_told() {
     let directory = tempfile::tempdir().unwrap();
     for text in ["", "{", "{\"version\":9,\"last_unix_ns\":0,\"activations\":{}}"] {
