@@ -3,12 +3,12 @@
 //! In: readings of both clocks and of the kernel's synchronisation state ([`read`]). Out: a [`Now`] that windows may be
 //! judged by, or the reason why the clock is in doubt ([`Watch::judge`]). The judgement takes the reading as an argument
 //! and knows no clock. Bound: a clock that was set back is refused until it has passed every time it ever showed, also
-//! after a restart, so that no window is lived through twice; one that was set forward further than a correction goes is
-//! refused until it is put right or the agent is started anew, so that no window is entered early.
+//! after a restart, so that no window is lived through twice; one that was set forward or back further than a correction goes
+//! is refused until it is put right or the agent is started anew, so that no window is entered early or left late.
 
 use crate::limits::{
-    CLOCK_ERROR_NS_MAX, CLOCK_FORWARD_NS_MAX, CLOCK_FORWARD_PERIOD_NS, CLOCK_READ_ATTEMPTS_MAX, CLOCK_READ_NS_MAX,
-    CLOCK_STEP_NS,
+    CLOCK_BACK_NS_MAX, CLOCK_ERROR_NS_MAX, CLOCK_FORWARD_NS_MAX, CLOCK_FORWARD_PERIOD_NS, CLOCK_READ_ATTEMPTS_MAX,
+    CLOCK_READ_NS_MAX, CLOCK_STEP_NS,
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -41,13 +41,13 @@ pub struct Now {
 /// Why the clock is in doubt. The lease is not renewed then, and the kernel stops by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClockError {
-    /// The wall clock shows a time before one that was seen.
+    /// The wall clock shows a time before one that was seen, or was left behind where it was.
     #[error(
-        "the clock was set back: it shows a time {back_ns} ns before one already seen; the tap stays stopped until the \
-         clock has passed that time (correct the clock; a wrong time in the past cannot be forgotten)"
+        "the clock was set back: it is {back_ns} ns behind; the tap stays stopped until the clock is put right, and has passed \
+         every time that it showed; if it is right now, start the agent anew"
     )]
     SetBack {
-        /// Nanoseconds until the clock is where it was.
+        /// Nanoseconds that it is behind.
         back_ns: u64,
     },
     /// The wall clock shows a time before one that was kept on disk by an agent before this one.
@@ -112,6 +112,8 @@ pub struct Watch {
     highest_unix_ns: u64,
     /// Wall minus boot time, and boot time, at a trusted reading of the last hour: steps forward are summed from there.
     anchor: Option<(i64, u64)>,
+    /// The lowest of the anchors' offsets: a clock that is left below it was set back and not put right.
+    lowest_ns: Option<i64>,
     /// Wall minus boot time since the last step; slewing leaves it alone.
     reference_ns: Option<i64>,
 }
@@ -120,7 +122,14 @@ impl Watch {
     /// `required`: an unsynchronised clock is refused. `last_unix_ns`: the last wall time before the restart, 0 without.
     #[must_use]
     pub fn new(required: bool, last_unix_ns: u64) -> Self {
-        Self { required, kept_unix_ns: last_unix_ns, highest_unix_ns: last_unix_ns, anchor: None, reference_ns: None }
+        Self {
+            required,
+            kept_unix_ns: last_unix_ns,
+            highest_unix_ns: last_unix_ns,
+            anchor: None,
+            lowest_ns: None,
+            reference_ns: None,
+        }
     }
 
     /// Highest wall time that was ever accepted or reached, to be kept over restarts.
@@ -155,7 +164,10 @@ impl Watch {
         } else {
             self.reference_ns = Some(offset);
         }
-        if let Some(back_ns) = self.highest_unix_ns.checked_sub(reading.unix_ns).filter(|back| *back > 0) {
+        let behind_ns = self.lowest_ns.map_or(0, |lowest| u64::try_from(lowest.saturating_sub(offset)).unwrap_or(0));
+        let left_ns = Some(behind_ns).filter(|behind| *behind > CLOCK_BACK_NS_MAX);
+        let before_ns = self.highest_unix_ns.checked_sub(reading.unix_ns).filter(|back| *back > 0);
+        if let Some(back_ns) = before_ns.max(left_ns) {
             let kept = reading.unix_ns < self.kept_unix_ns;
             return Err(if kept { ClockError::BeforeKept { back_ns } } else { ClockError::SetBack { back_ns } });
         }
@@ -168,6 +180,7 @@ impl Watch {
         }
         if self.anchor.is_none_or(|(_, boot_ns)| reading.boot_ns.saturating_sub(boot_ns) >= CLOCK_FORWARD_PERIOD_NS) {
             self.anchor = Some((offset, reading.boot_ns));
+            self.lowest_ns = Some(self.lowest_ns.map_or(offset, |lowest| lowest.min(offset)));
         }
         Ok(Now {
             unix_ns: reading.unix_ns,

@@ -40,6 +40,9 @@ pub const CLOCK_STEP_NS: u64 = 5_000_000;
 /// How far wall clock minus boot time may rise within [`CLOCK_FORWARD_PERIOD_NS`]: a leap second, and a time server's
 /// correction of the same size. What is more is somebody's doing.
 pub const CLOCK_FORWARD_NS_MAX: u64 = 2_000_000_000;
+/// How far wall clock minus boot time may stay below every trusted value of it: as far as a correction goes forward. A clock that is
+/// left further behind would live through a window too late, also after it has passed every time it ever showed.
+pub const CLOCK_BACK_NS_MAX: u64 = CLOCK_FORWARD_NS_MAX;
 /// Steps forward are summed over this time.
 pub const CLOCK_FORWARD_PERIOD_NS: u64 = 3_600_000_000_000;
 /// The error that a synchronised clock may have (adjtimex's `maxerror`): it grows by half a millisecond a second between

@@ -15,7 +15,9 @@ use tap_tests::random::Random;
 use tap_tests::world::WorldFile;
 use tap_userspace::clock::{Reading, Watch};
 use tap_userspace::laboratory::setup::Setup;
-use tap_userspace::limits::{CLOCK_ERROR_NS_MAX, CLOCK_FORWARD_NS_MAX, CLOCK_FORWARD_PERIOD_NS, STATE_WRITE_NS};
+use tap_userspace::limits::{
+    CLOCK_BACK_NS_MAX, CLOCK_ERROR_NS_MAX, CLOCK_FORWARD_NS_MAX, CLOCK_FORWARD_PERIOD_NS, STATE_WRITE_NS,
+};
 use tap_userspace::load::{HostWorld, Laboratory};
 use tap_userspace::run::lease::{Window, lease};
 
@@ -97,13 +99,15 @@ struct Naive {
     highest_ns: u64,
     /// Boot time and offset of a trusted reading of the last hour.
     anchor: Option<(u64, i128)>,
+    /// Of all of them the lowest offset.
+    lowest: Option<i128>,
     previous_offset: Option<i128>,
     reached_ns: u64,
 }
 
 impl Naive {
     fn after(kept_ns: u64) -> Self {
-        Self { highest_ns: kept_ns, anchor: None, previous_offset: None, reached_ns: 0 }
+        Self { highest_ns: kept_ns, anchor: None, lowest: None, previous_offset: None, reached_ns: 0 }
     }
 
     fn trusts(&mut self, reading: &Reading) -> bool {
@@ -117,7 +121,8 @@ impl Naive {
             self.reached_ns = self.reached_ns.max(u64::try_from(reached).unwrap());
         }
         self.previous_offset = Some(offset);
-        if reading.unix_ns < self.highest_ns.max(self.reached_ns) {
+        let left_behind = self.lowest.is_some_and(|lowest| offset + i128::from(CLOCK_BACK_NS_MAX) < lowest);
+        if left_behind || reading.unix_ns < self.highest_ns.max(self.reached_ns) {
             return false;
         }
         self.highest_ns = reading.unix_ns;
@@ -126,6 +131,7 @@ impl Naive {
         }
         if self.anchor.is_none_or(|(boot_ns, _)| reading.boot_ns >= boot_ns + CLOCK_FORWARD_PERIOD_NS) {
             self.anchor = Some((reading.boot_ns, offset));
+            self.lowest = Some(self.lowest.unwrap_or(offset).min(offset));
         }
         true
     }

@@ -31,14 +31,42 @@ fn a_steady_clock_is_accepted_second_after_second() {
 fn a_step_back_is_refused_until_the_clock_is_where_it_was() {
     let mut watch = Watch::new(true, 0);
     watch.judge(&at(100, 0)).unwrap();
+    // As far as a correction goes: refused until every time it showed is passed, then it is a correction.
+    let bound = CLOCK_BACK_NS_MAX.cast_signed();
+    assert_eq!(watch.judge(&at(101, -bound)), Err(ClockError::SetBack { back_ns: CLOCK_BACK_NS_MAX }));
+    watch.judge(&at(103, -bound)).unwrap();
+    watch.judge(&at(104, -bound)).unwrap();
+}
+
+#[test]
+fn a_clock_that_was_set_back_and_left_wrong_stays_refused() {
+    let mut watch = Watch::new(true, 0);
+    watch.judge(&at(100, 0)).unwrap();
     let hour = 3_600 * SECOND.cast_signed();
-    for second in 101..3_701 {
-        let refused = watch.judge(&at(second, -hour)).unwrap_err();
-        let ClockError::SetBack { back_ns } = refused else { panic!("{refused}") };
-        assert_eq!(back_ns, (3_701 - second) * SECOND);
+    for wrong in [hour, CLOCK_BACK_NS_MAX.cast_signed() + 1] {
+        // Far beyond the moment at which it has passed every time that it ever showed.
+        for second in (101..20_000).chain(400_000..400_010) {
+            let refused = watch.judge(&at(second, -wrong)).unwrap_err();
+            let ClockError::SetBack { back_ns } = refused else { panic!("{refused}") };
+            assert!(back_ns >= wrong.unsigned_abs(), "{second}: {back_ns}");
+        }
     }
-    watch.judge(&at(3_701, -hour)).unwrap();
-    watch.judge(&at(3_702, -hour)).unwrap();
+    watch.judge(&at(400_011, 0)).unwrap();
+    // Somebody says that the time is right now by starting the agent anew; what was seen stays a bound.
+    let mut watch = Watch::new(true, at(400_011, 0).unix_ns);
+    assert!(matches!(watch.judge(&at(400_012, -hour)), Err(ClockError::BeforeKept { .. })));
+    watch.judge(&at(400_011 + 3_600, -hour)).unwrap();
+}
+
+#[test]
+fn corrections_that_led_forward_may_be_taken_back() {
+    let mut watch = Watch::new(true, 0);
+    let bound = CLOCK_FORWARD_NS_MAX.cast_signed();
+    for hour in 0..5_i64 {
+        watch.judge(&at(100 + 3_600 * hour.cast_unsigned(), bound * hour)).unwrap();
+    }
+    watch.judge(&at(20_000, 0)).unwrap_err();
+    watch.judge(&at(20_100, 0)).unwrap();
 }
 
 #[test]

@@ -187,7 +187,9 @@ fn judge(agent: &Agent) -> Result<Now, String> {
 /// The same text every second, so that it is logged once; how far back the clock is stands in the first one.
 fn describe(error: &ClockError) -> String {
     match error {
-        ClockError::SetBack { .. } => "the clock was set back: it shows a time before one already seen".into(),
+        ClockError::SetBack { .. } => {
+            "the clock was set back: it shows a time before one already seen, or is behind where it was".into()
+        }
         ClockError::BeforeKept { .. } => "the clock shows a time before the last one kept on disk".into(),
         ClockError::SetForward { .. } => "the clock was set forward further than a correction goes".into(),
         ClockError::Inexact { .. } => {
