@@ -13,6 +13,7 @@ pub mod keys;
 pub mod laboratory;
 pub mod limits;
 pub mod load;
+pub mod loader;
 pub mod metrics;
 pub mod order;
 pub mod path;

@@ -221,3 +221,12 @@ pub const BUNDLE_NAME_BYTES_MAX: usize = 99;
 pub const BUNDLE_ENTRY_BYTES_MAX: u64 = 64 << 20;
 /// Times that a bundle is begun anew because the log grew meanwhile: it grows by bursts of a few entries.
 pub const BUNDLE_ATTEMPTS_MAX: usize = 32;
+
+// The loader.
+
+/// Bytes of one packet between agent and loader: well below a socket's buffer as the system sets it (212,992).
+pub const LOADER_PACKET_BYTES: usize = 32 << 10;
+/// Descriptors of one packet: the kernel passes 253 at most (`SCM_MAX_FD`).
+pub const LOADER_PACKET_DESCRIPTORS: usize = 64;
+/// Bytes of one message: the largest set of every measure, escaped as a JSON text.
+pub const LOADER_MESSAGE_BYTES_MAX: usize = 2 * tap_common::limits::MEASURES_MAX * SELECTOR_SET_BYTES_MAX;

@@ -1,13 +1,23 @@
 //! What the running processes may do, read from the kernel, and what becomes of their memory.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 use tap_tests::deployment::{Deployment, Plan, rule};
 use tap_tests::gwtap;
-use tap_tests::lab::{Lab, Process, wait_until};
+use tap_tests::lab::traffic::{Rate, UdpLoad};
+use tap_tests::lab::{DOMESTIC4, FOREIGN4, Lab, Process, wait_until};
 use tap_tests::need;
+use tap_userspace::load::cap_policy;
 
 /// How long things may take that take a moment.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,9 +87,197 @@ fn running() -> Result<()> {
     let mut receiver = deployment.start_receiver(&lab.receiving)?;
     let mut agent = deployment.start_agent(&lab.mirror)?;
     hardened(receiver.pid(), 0).context("gwtap receive")?;
-    hardened(agent.pid(), TAP_CAPABILITIES).context("gwtap run")?;
+    hardened(agent.pid(), 0).context("the agent")?;
+    let loader = loader_of(&agent)?;
+    hardened(loader, TAP_CAPABILITIES).context("the loader")?;
+    let files = |pid| -> Result<Vec<_>> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
+        Ok(entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect())
+    };
+    let holds =
+        |files: &[std::path::PathBuf], what: &str| files.iter().any(|file| file.to_string_lossy().contains(what));
+    ensure!(holds(&files(loader)?, "bpf-prog"), "the loader holds the program");
+    ensure!(!holds(&files(agent.pid())?, "bpf-prog"), "the agent holds a program");
+    let sockets = |table: &str| std::fs::read_to_string(format!("/proc/{loader}/net/{table}"));
+    let inodes: BTreeSet<_> = files(loader)?.iter().filter_map(|file| inode(&file.to_string_lossy())).collect();
+    ensure!(inodes.len() == 2, "the loader has the agent's two sockets and no other: {inodes:?}");
+    for table in ["tcp", "udp", "raw", "packet", "tcp6", "udp6", "raw6", "netlink"] {
+        let Ok(table) = sockets(table) else { continue };
+        ensure!(
+            inodes.iter().all(|inode| !table.split_whitespace().any(|word| word == inode)),
+            "a network socket: {table}"
+        );
+    }
     agent.terminate(PATIENCE)?;
     receiver.terminate(PATIENCE)?;
+    Ok(())
+}
+
+/// The number in `socket:[NUMBER]`.
+fn inode(file: &str) -> Option<String> {
+    Some(file.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+}
+
+/// The one process that an agent has started.
+fn loader_of(agent: &Process) -> Result<u32> {
+    let pid = agent.pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    let children: Vec<u32> = children.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let &[loader] = children.as_slice() else { bail!("{pid} has the children {children:?}") };
+    Ok(loader)
+}
+
+#[test]
+fn without_its_loader_the_agent_ends_and_the_kernel_stops_by_itself() {
+    if need::root() && need::tool("tc").is_some() {
+        without_loader().unwrap();
+    }
+}
+
+fn without_loader() -> Result<()> {
+    let lab = Lab::new()?;
+    let deployment = Deployment::new(plan())?;
+    let mut receiver = deployment.start_receiver(&lab.receiving)?;
+    let mut agent = deployment.start_agent(&lab.mirror)?;
+    kill(Pid::from_raw(i32::try_from(loader_of(&agent)?)?), Signal::SIGKILL)?;
+    let ended = agent.wait(PATIENCE)?;
+    ensure!(ended.code() == Some(1), "{ended:?}: {}", agent.output());
+    ensure!(agent.output().contains("the loader is gone"), "{}", agent.output());
+
+    // A successor takes over what both left; killed itself, it takes its loader with it.
+    let mut agent = deployment.start_agent(&lab.mirror)?;
+    let loader = loader_of(&agent)?;
+    agent.kill()?;
+    wait_until("the loader's end", PATIENCE, || !Path::new(&format!("/proc/{loader}")).exists())?;
+    receiver.terminate(PATIENCE)?;
+    Ok(())
+}
+
+/// The agent's ends of a loader's sockets, in the hands of somebody who may say what he likes.
+struct Hostile {
+    quick: OwnedFd,
+    slow: OwnedFd,
+    process: Process,
+}
+
+impl Hostile {
+    fn start(deployment: &Deployment, lab: &Lab) -> Result<Self> {
+        let pair = || socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+        let ((quick, its_quick), (slow, its_slow)) = (pair()?, pair()?);
+        let mut command = lab.mirror.command(gwtap::binary()?);
+        command.args(["loader", "--config"]).arg(deployment.file("gwtap.toml"));
+        let process =
+            Process::start_between("gwtap loader", command, (its_quick, its_slow), &deployment.file("loader.log"))?;
+        Ok(Self { quick, slow, process })
+    }
+
+    /// One message, in the channel's form, and the reply.
+    fn ask(end: &OwnedFd, message: &Value) -> Result<Value> {
+        send(end.as_raw_fd(), &[b"\0", message.to_string().as_bytes()].concat(), MsgFlags::MSG_NOSIGNAL)?;
+        let mut reply = vec![0; 1 << 16];
+        let length = recv(end.as_raw_fd(), &mut reply, MsgFlags::empty())?;
+        ensure!(length > 1, "no reply");
+        Ok(serde_json::from_slice(reply.get(1..length).context("a reply")?)?)
+    }
+
+    fn quick(&self, message: &Value) -> Result<Value> {
+        Self::ask(&self.quick, message)
+    }
+
+    fn slow(&self, message: &Value) -> Result<Value> {
+        Self::ask(&self.slow, message)
+    }
+}
+
+/// Whether a reply refuses, with these words.
+fn refuses(reply: Result<Value>, words: &str) -> Result<()> {
+    let reply = reply?;
+    let reason = reply.pointer("/Refused/reason").and_then(Value::as_str);
+    ensure!(reason.is_some_and(|reason| reason.contains(words)), "not refused for {words:?}: {reply}");
+    Ok(())
+}
+
+fn done(reply: Result<Value>) -> Result<()> {
+    let reply = reply?;
+    ensure!(reply == "Done" || reply.get("Swapped").is_some() || reply.get("Opened").is_some(), "{reply}");
+    Ok(())
+}
+
+#[test]
+fn a_loader_believes_signatures_and_not_its_agent() {
+    if need::root() && need::tool("tc").is_some() {
+        hostile().unwrap();
+    }
+}
+
+fn hostile() -> Result<()> {
+    let lab = Lab::new()?;
+    let deployment = Deployment::new(plan())?;
+    let [order, set, activation] = ["order.note", "selectors-1.json", "activation-1.note"]
+        .map(|name| std::fs::read_to_string(deployment.file(name)).unwrap_or_default());
+    let host_key = deployment.host_key()?;
+    let open = |host_key: &str, order: &str| json!({"Open": {"host_key": host_key, "orders": [[order]]}});
+    let longer = order.replace("share_ppm = 300000", "share_ppm = 300001");
+    ensure!(longer != order);
+    {
+        let loader = Hostile::start(&deployment, &lab)?;
+        refuses(loader.quick(&open(&host_key, &longer)), "signature")?;
+        refuses(loader.quick(&open(&"0".repeat(64), &order)), "facility.tap.host_key")?;
+        done(loader.quick(&open(&host_key, &order)))?;
+        refuses(
+            loader.quick(&json!({"SetLease": {"slot": 0, "not_before_ns": 0, "deadline_ns": u64::MAX}})),
+            "not in force",
+        )?;
+
+        let prepare = |order: &str, set: &str, activation: &str| json!({"seed": 7, "measures": [{"orders": [order], "set": set, "activation": activation}]});
+        let other = set.replace("5000", "5001");
+        ensure!(other != set);
+        refuses(loader.slow(&prepare(&order, &other, &activation)), "activation")?;
+        refuses(loader.slow(&prepare(&longer, &set, &activation)), "signature")?;
+        refuses(loader.slow(&prepare(&order, &set, &activation.replace("number = 1", "number = 2"))), "signature")?;
+        done(loader.slow(&prepare(&order, &set, &activation)))?;
+        done(loader.quick(&json!({"Swap": {"generation": 1}})))?;
+
+        let highest = cap_policy(1_000_000_000, 300_000)?;
+        let cap = |slot: Value, more: u64| {
+            let bytes = highest.epoch_credit_bytes + more;
+            json!({"SetCap": {"slot": slot, "epoch_credit_bytes": bytes, "chunk_bytes": highest.chunk_bytes}})
+        };
+        for slot in [Value::Null, json!(0)] {
+            refuses(loader.quick(&cap(slot.clone(), 1)), "no such cap")?;
+            done(loader.quick(&cap(slot, 0)))?;
+        }
+        refuses(loader.quick(&json!({"SetSampling": {"slot": 0, "threshold": (1_u64 << 32) + 1}})), "no such sample")?;
+        refuses(
+            loader.quick(&json!({"SetLease": {"slot": 1, "not_before_ns": 0, "deadline_ns": u64::MAX}})),
+            "no measure",
+        )?;
+        done(loader.quick(&json!({"SetSampling": {"slot": 0, "threshold": 1_u64 << 32}})))?;
+        // Longer than five seconds is cut to five: selection goes on until then, and no longer.
+        lab.start_mirror()?;
+        done(loader.quick(&json!({"SetLease": {"slot": 0, "not_before_ns": 0, "deadline_ns": u64::MAX}})))?;
+        let to = SocketAddr::new(DOMESTIC4.parse()?, 5000);
+        let load = UdpLoad::start(
+            (&lab.foreign, FOREIGN4.parse()?),
+            0,
+            4,
+            (&lab.domestic, to),
+            b"beacon",
+            Rate::new(200_000),
+        )?;
+        let selected = || deployment.kernel_counters(&lab.mirror).map_or(0, |counters| counters.selected);
+        wait_until("selected packets", PATIENCE, || selected() > 100)?;
+        std::thread::sleep(Duration::from_secs(6));
+        let after = selected();
+        std::thread::sleep(Duration::from_secs(1));
+        ensure!(selected() == after, "a lease that was asked for without an end did not end");
+        load.stop()?;
+        done(loader.quick(&json!("Detach")))?;
+    }
+    let mut loader = Hostile::start(&deployment, &lab)?;
+    ensure!(loader.quick(&json!({"Run": "sh"})).is_err(), "an unknown message was answered");
+    let ended = loader.process.wait(PATIENCE)?;
+    ensure!(ended.code() == Some(1) && loader.process.output().contains("not a message"), "{ended:?}");
     Ok(())
 }
 

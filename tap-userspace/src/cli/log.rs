@@ -12,6 +12,15 @@ pub enum Log {
 }
 
 impl Log {
+    /// As it is written on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
     /// Begins the log, at the level that `GWTAP_LOG` names (`info` without).
     ///
     /// # Errors

@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod keygen;
 #[cfg(feature = "laboratory")]
 mod laboratory_world;
+mod loader;
 pub mod log;
 pub mod order;
 mod order_new;
@@ -50,6 +51,8 @@ enum Verb {
     Explain(explain::Args),
     Inspect(inspect::Args),
     Keygen(keygen::Args),
+    #[command(hide = true)]
+    Loader(loader::Args),
     Order(order::Args),
     Receive(receive::Args),
     Records(records::Args),
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(args) => explain::run(args),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Keygen(args) => keygen::run(args),
+        Verb::Loader(args) => loader::run(args),
         Verb::Order(args) => order::run(args),
         Verb::Receive(args) => receive::run(args),
         Verb::Records(args) => records::run(args),

@@ -3,6 +3,7 @@
 use super::Refused;
 use super::log::Log;
 use crate::config::{Config, DEFAULT_FILE};
+use crate::loader::Loader;
 use crate::privilege::{self, Keep};
 use crate::run::{self, RunError};
 use anyhow::bail;
@@ -34,8 +35,10 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.log.begin()?;
     let config = Config::load(&args.config)?;
-    privilege::harden(&config.privilege, Keep::Tap).map_err(Refused::because)?;
-    match run::run(config) {
+    privilege::leaks::check(&config.privilege).map_err(Refused::because)?;
+    let loader = Loader::start(&args.config, args.log.word())?;
+    privilege::confine(Keep::Nothing)?;
+    match run::run(config, loader) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(RunError::Refused(reason)) => Err(Refused::because(reason)),
         Err(RunError::Failed(reason)) => bail!("{reason}"),

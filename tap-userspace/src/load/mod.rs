@@ -181,6 +181,12 @@ pub enum LoadError {
         /// The kernel's word.
         reason: String,
     },
+    /// The loader's word.
+    #[error("{reason}")]
+    Loader {
+        /// What it refuses, or that it is gone.
+        reason: String,
+    },
     /// No random bytes.
     #[error("the system gives no random bytes: {reason}")]
     Random {

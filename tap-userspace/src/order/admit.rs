@@ -81,6 +81,13 @@ impl Order {
         self.measure.basis.conditions_min().max(wanted.unwrap_or(0))
     }
 
+    /// Part of the flows that may be looked at, in parts per million: the approval's condition included.
+    #[must_use]
+    pub fn sampling_ppm_max(&self) -> u32 {
+        let at_most = self.approval.as_ref().and_then(|approval| approval.conditions.sampling_at_most);
+        self.facility.sampling_ppm.min(at_most.unwrap_or(u32::MAX))
+    }
+
     /// Prefixes that the approval excludes: take them out of the country table ([`CountryTable::without`]), and whatever
     /// they hold is unlisted, so never selected.
     #[must_use]

@@ -34,6 +34,7 @@ pub(super) fn read(text: &str) -> Result<Order> {
         receiving_facility: read_receiving_facility(receiving_facility)?,
         sha256: sha256(text.as_bytes()),
         signed_until: None,
+        note: String::new(),
         measure,
     };
     if let Some(approval) = &order.approval {

@@ -87,6 +87,8 @@ pub struct Order {
     pub sha256: [u8; 32],
     /// First moment at which a signer's key is revoked, if one is to be: the order ends with it.
     pub signed_until: Option<Timestamp>,
+    /// The note as it was signed; empty for an order that was read unsigned.
+    pub note: String,
 }
 
 /// `[measure]`
@@ -229,6 +231,7 @@ pub fn verify(note: &str, roots: &TrustRoots) -> Result<Order, OrderError> {
     let signers: Vec<_> =
         verified.signers.into_iter().filter(|key| order.measure.basis.signers().contains(&key.role)).collect();
     order.signed_until = roots.signed_until(&signers);
+    note.clone_into(&mut order.note);
     Ok(order)
 }
 

@@ -169,7 +169,7 @@ fn check_receiver(export: &Export, order: &Order) -> Result<(), String> {
     Ok(())
 }
 
-fn country_table(config: &Config) -> Result<CountryTable, RunError> {
+pub(crate) fn country_table(config: &Config) -> Result<CountryTable, RunError> {
     let table = &config.country_table;
     let name = table.file.display();
     let bytes = std::fs::read(&table.file).map_err(|error| RunError::refused(&name, error))?;
@@ -198,6 +198,6 @@ fn pseudonym_key(
 }
 
 /// A file that must be there for the agent to start: its absence is a refusal, not a failure.
-pub(super) fn text(path: &Path) -> Result<String, RunError> {
+pub(crate) fn text(path: &Path) -> Result<String, RunError> {
     std::fs::read_to_string(path).map_err(|error| RunError::refused(path.display(), error))
 }

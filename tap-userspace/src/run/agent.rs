@@ -12,7 +12,8 @@ use super::sampling::ChangeLog;
 use super::state::State;
 use crate::clock::Watch;
 use crate::config::Config;
-use crate::load::{LoadError, Tap};
+use crate::load::LoadError;
+use crate::loader::{Compiler, Tap};
 use crate::metrics::share::Shares;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,8 @@ pub(super) struct Agent {
     pub(super) clock: Mutex<ClockView>,
     /// `None` once it is detached.
     pub(super) tap: Mutex<Option<Tap>>,
+    /// Has generations verified and compiled in the loader, beside what the tap does.
+    pub(super) compiler: Compiler,
     pub(super) state: Mutex<State>,
     pub(super) generations: Mutex<Generations>,
     /// The facility's: all measures together.
@@ -96,7 +99,12 @@ impl Agent {
     pub(super) fn with_tap<T>(&self, act: impl FnOnce(&mut Tap) -> Result<T, LoadError>) -> Result<T, RunError> {
         let mut tap = lock(&self.tap);
         let tap = tap.as_mut().ok_or_else(|| RunError::Failed("the program is detached".into()))?;
-        act(tap).map_err(|error| RunError::failed("kernel", error))
+        act(tap).and_then(|done| tap.settled().map(|()| done)).map_err(|error| RunError::failed("kernel", error))
+    }
+
+    /// Whether the loader is gone: nothing can be told to the kernel any more.
+    pub(super) fn loader_is_gone(&self) -> bool {
+        lock(&self.tap).as_ref().is_some_and(Tap::is_gone)
     }
 
     /// Takes the program off the mirror port, once.

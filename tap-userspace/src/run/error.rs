@@ -13,12 +13,12 @@ pub enum RunError {
 
 impl RunError {
     /// `what: error`, as a refusal.
-    pub(super) fn refused(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
+    pub(crate) fn refused(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
         Self::Refused(format!("{what}: {error}"))
     }
 
     /// `what: error`, as a failure.
-    pub(super) fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
+    pub(crate) fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
         Self::Failed(format!("{what}: {error}"))
     }
 }

@@ -10,16 +10,16 @@ use tap_common::limits::FOREIGN_TO_FOREIGN_SHARE_PPM_MAX;
 
 /// The facility that all orders name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Facility {
-    pub(super) id: String,
-    pub(super) capacity_bits_per_second: u64,
+pub(crate) struct Facility {
+    pub(crate) id: String,
+    pub(crate) capacity_bits_per_second: u64,
 }
 
 /// The facility of these orders (name of the file, order).
 ///
 /// # Errors
 /// Two of them name the same measure, or another facility, capacity or country table; both files are named.
-pub(super) fn of(orders: &[(String, &Order)]) -> Result<Facility, RunError> {
+pub(crate) fn of(orders: &[(String, &Order)]) -> Result<Facility, RunError> {
     let Some((first_file, first)) = orders.first() else {
         return Err(RunError::Refused("measure: there is no [[measure]]".into()));
     };
@@ -54,7 +54,7 @@ pub(super) fn of(orders: &[(String, &Order)]) -> Result<Facility, RunError> {
 
 /// Share of the facility's bucket while these measures (basis, share at this tap) are live: the largest of theirs, never
 /// their sum; as long as one of them is under Art. 17, no more than Art. 17 allows. Nothing without a measure.
-pub(super) fn share_ppm(live: impl IntoIterator<Item = (Basis, u32)>) -> u32 {
+pub(crate) fn share_ppm(live: impl IntoIterator<Item = (Basis, u32)>) -> u32 {
     let (mut share, mut ceiling) = (0, u32::MAX);
     for (basis, share_ppm) in live {
         share = share.max(share_ppm);

@@ -12,7 +12,7 @@ use crate::config;
 use crate::control::status::SelectorStatus;
 use crate::directive::restriction::Restriction;
 use crate::limits::SPOOL_SEGMENT_BYTES;
-use crate::load::{LoadError, MeasureParameters, cap_policy};
+use crate::load::{LoadError, cap_policy};
 use crate::metrics::share::Shares;
 use crate::order::Order;
 use crate::path::export::ExportStatus;
@@ -105,7 +105,7 @@ impl Measure {
             active: Mutex::default(),
             chain: Mutex::new(admitted.chain.clone()),
             restriction: Mutex::default(),
-            sample: Mutex::new(Sample::new(sample::threshold(sampling_ppm(&admitted)))),
+            sample: Mutex::new(Sample::new(sample::threshold(admitted.order.sampling_ppm_max()))),
             share: Mutex::default(),
             pseudonymiser: Mutex::new(pseudonymiser),
             spool,
@@ -121,17 +121,6 @@ impl Measure {
         &self.admitted.order.measure.id
     }
 
-    /// What the program needs to know of the order.
-    pub(super) fn parameters(&self, sampling_seed: u64) -> MeasureParameters {
-        let order = &self.admitted.order;
-        MeasureParameters {
-            directions: order.measure.basis.directions(),
-            conditions_min: order.conditions_min(),
-            sampling_ppm: sampling_ppm(&self.admitted),
-            sampling_seed,
-        }
-    }
-
     /// This tap's part of the facility's capacity in parts per million, as the order and directives have it.
     pub(super) fn share_ppm(&self) -> u32 {
         let facility_share_ppm = self.admitted.order.facility.share_ppm;
@@ -145,13 +134,6 @@ impl Measure {
     pub(super) fn cap_policy(&self) -> Result<CapPolicy, LoadError> {
         cap_policy(self.admitted.order.facility.capacity_bits_per_second, self.share_ppm())
     }
-}
-
-/// Part of the flows that the order allows to look at, its approval's condition included.
-fn sampling_ppm(admitted: &Admitted) -> u32 {
-    let order = &admitted.order;
-    let at_most = order.approval.as_ref().and_then(|approval| approval.conditions.sampling_at_most);
-    order.facility.sampling_ppm.min(at_most.unwrap_or(u32::MAX))
 }
 
 /// Where a measure's active set is kept. An id has letters, digits, '.', '_' and '-' only.

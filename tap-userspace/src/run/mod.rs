@@ -5,14 +5,14 @@
 //! `share` (use of the capacity), `sampling` (thresholds and seed) and an export task for each measure. It never logs an address or a selector. Bound: without a lease, renewed every
 //! second for at most five, the kernel selects nothing, whatever becomes of this process.
 
-mod admit;
+pub(crate) mod admit;
 mod agent;
 mod audit;
 mod batch;
 pub(crate) mod documents;
 mod drain;
 mod error;
-mod facility;
+pub(crate) mod facility;
 mod generations;
 pub mod lease;
 mod measure;
@@ -35,6 +35,7 @@ use crate::audit::Leaf;
 use crate::config::Config;
 use crate::control::{Request, Response};
 use crate::limits::{BATCH_DELAY, SHARE_SAMPLE_INTERVAL};
+use crate::loader::Loader;
 use crate::{clock, keys, metrics};
 use agent::{Agent, lock};
 use nix::sys::signal::{SigSet, Signal};
@@ -48,7 +49,7 @@ use tokio::sync::{mpsc, watch};
 ///
 /// # Errors
 /// [`RunError::Refused`] before anything is attached; [`RunError::Failed`] when the machine did not do what was asked.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, loader: Loader) -> Result<(), RunError> {
     unblock_signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -60,7 +61,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         let _inside = runtime.enter();
         Signals::listen()?
     };
-    let start::Prepared { agent, rings, control, metrics } = start::prepare(&runtime, config)?;
+    let start::Prepared { agent, rings, control, metrics } = start::prepare(&runtime, config, loader)?;
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (shutdown, shutting_down) = watch::channel(false);
 

@@ -72,6 +72,11 @@ pub(super) fn known(state: &State, chain: &[Order]) -> Result<(), RunError> {
         .map_err(|error| RunError::Refused(error.to_string()))
 }
 
+/// The orders as they were signed: the loader verifies them itself.
+pub(super) fn notes(chain: &[Order]) -> Vec<String> {
+    chain.iter().map(|order| order.note.clone()).collect()
+}
+
 /// SHA-256 of each order.
 pub(super) fn hashes(chain: &[Order]) -> Vec<[u8; 32]> {
     chain.iter().map(|order| order.sha256).collect()
@@ -118,7 +123,9 @@ pub(super) fn extend(agent: &Agent, note: &str) -> Result<Vec<String>, RunError>
     lock(&agent.state)
         .keep_orders(measure.id(), &hashes(&orders))
         .map_err(|error| RunError::Failed(error.to_string()))?;
+    let (slot, signed) = (u32::from(measure.slot), notes(&orders));
     *lock(&measure.chain) = orders;
+    agent.with_tap(|tap| tap.extend(slot, signed))?;
     renew::renew(agent);
     tracing::info!(measure = measure.id(), "the order was extended");
     Ok(vec![done])

@@ -11,7 +11,8 @@ use super::measure::Measure;
 use super::{admit, facility, orders};
 use crate::clock::{self, ClockError, Now};
 use crate::limits::STATE_WRITE_NS;
-use crate::load::{CapSlot, Tap, cap_policy};
+use crate::load::{CapSlot, cap_policy};
+use crate::loader::Tap;
 use std::time::Duration;
 use tap_common::abi::policy::Lease;
 use tap_common::limits::{LEASE_RENEWAL_NS, MEASURES_MAX};
@@ -20,6 +21,10 @@ use tap_common::limits::{LEASE_RENEWAL_NS, MEASURES_MAX};
 pub(super) fn run(agent: &Agent) {
     while !agent.stopping() {
         renew(agent);
+        if agent.loader_is_gone() {
+            tracing::error!("the loader is gone; the kernel stops selecting, and the agent ends");
+            return;
+        }
         std::thread::park_timeout(Duration::from_nanos(LEASE_RENEWAL_NS));
     }
 }

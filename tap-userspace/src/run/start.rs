@@ -14,17 +14,17 @@ use super::{facility, orders, oversight, renew, sealed, swap};
 use crate::audit::Leaf;
 use crate::audit::leaf::SwapReason;
 use crate::clock::{self, Reading, Watch};
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config};
 use crate::control::server::Server;
 use crate::ipfix::encode::Anonymisation;
-use crate::load::{Attach, CapSlot, Tap, TapConfig, cap_policy};
+use crate::load::CapSlot;
+use crate::loader::{Compiler, Loader, LoaderError, Tap};
 use crate::path::export::{self, ExportConfig, ExportError};
 use crate::path::ring::RingConsumer;
 use crate::transport::tls::{self, TlsFiles};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use tap_common::limits::RING_BYTES;
-use tap_common::path::transport::MirrorTransport;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -39,17 +39,23 @@ pub(super) struct Prepared {
 }
 
 /// Everything up to the first lease.
-pub(super) fn prepare(runtime: &Runtime, config: Config) -> Result<Prepared, RunError> {
+pub(super) fn prepare(runtime: &Runtime, config: Config, loader: Loader) -> Result<Prepared, RunError> {
     let mut state = State::open(&config.state.directory).map_err(|error| RunError::Refused(error.to_string()))?;
     let audit = Arc::new(Audit::open(&config, &audit::host_key(&config)?, &mut state)?);
     // The state keeps trusted times only; where it is gone, the log's last time is the one to be earlier than.
     if let Some(last_unix_ns) = audit.last_time().filter(|_| state.last_unix_ns() == 0) {
         state.keep_time(last_unix_ns).map_err(|error| RunError::Refused(error.to_string()))?;
     }
-    prepare_logged(runtime, config, state, &audit).inspect_err(|_| audit.tell(&Leaf::StartRefused))
+    prepare_logged(runtime, config, loader, state, &audit).inspect_err(|_| audit.tell(&Leaf::StartRefused))
 }
 
-fn prepare_logged(runtime: &Runtime, config: Config, state: State, audit: &Arc<Audit>) -> Result<Prepared, RunError> {
+fn prepare_logged(
+    runtime: &Runtime,
+    config: Config,
+    loader: Loader,
+    state: State,
+    audit: &Arc<Audit>,
+) -> Result<Prepared, RunError> {
     let reading = clock::read().map_err(|error| RunError::failed("clock", error))?;
     let last_unix_ns = state.last_unix_ns().max(audit.last_time().unwrap_or_default());
     let (host, admitted, watch) = admit::admit(&config, last_unix_ns, &reading)?;
@@ -73,12 +79,18 @@ fn prepare_logged(runtime: &Runtime, config: Config, state: State, audit: &Arc<A
             metrics.map_err(|error| RunError::failed(format!("metrics.listen {}", config.metrics.listen), error))?,
         )
     };
-    let tap = Tap::open(tap_config(&config, &host, &measures)?).map_err(|error| RunError::failed("kernel", error))?;
+    tell_transport(&config);
+    let orders = measures.iter().map(|measure| orders::notes(&measure.admitted.chain)).collect();
+    let (tap, compiler) = loader.open(&host.host_key, orders).map_err(|error| match error {
+        LoaderError::Refused(reason) => RunError::Refused(reason),
+        LoaderError::Failed(reason) => RunError::failed("kernel", reason),
+    })?;
     let mut state = state;
     let ids: Vec<String> = measures.iter().map(|measure| measure.id().to_owned()).collect();
     // A refusal leaves the tap as it was found: maps made now hold nothing, others are their own measures'.
     state.take_slots(&tap.instance().id, &ids).map_err(|error| RunError::Refused(error.to_string()))?;
-    let agent = Arc::new(assemble(config, host, measures, (watch, &reading), tap, (state, Arc::clone(audit)))?);
+    let shared = (state, Arc::clone(audit));
+    let agent = Arc::new(assemble(config, host, measures, (watch, &reading), (tap, compiler), shared)?);
     match begin(&agent, candidates, now) {
         Ok(rings) => Ok(Prepared { agent, rings, control, metrics }),
         Err(error) => {
@@ -192,23 +204,6 @@ fn measures(config: &Config, admitted: Vec<Admitted>, reading: &Reading) -> Resu
     Ok(measures)
 }
 
-fn tap_config(config: &Config, host: &Host, measures: &[Measure]) -> Result<TapConfig, RunError> {
-    let capacity = host.facility.capacity_bits_per_second;
-    Ok(TapConfig {
-        interface: config.mirror.interface.clone(),
-        pin_directory: config.mirror.pin_directory.clone(),
-        inline: config.mirror.mode == Mode::Inline,
-        attach: match config.mirror.attach {
-            config::Attach::Native => Attach::Native,
-            config::Attach::Generic => Attach::Generic,
-        },
-        cap_policy: cap_policy(capacity, facility_share_ppm(measures))
-            .map_err(|error| RunError::refused("order", error))?,
-        log_reasons: config.mirror.log_reasons,
-        transport: transport(config)?,
-    })
-}
-
 /// The facility's share if all measures were live.
 fn facility_share_ppm(measures: &[Measure]) -> u32 {
     facility::share_ppm(
@@ -217,11 +212,10 @@ fn facility_share_ppm(measures: &[Measure]) -> u32 {
 }
 
 /// What the router puts around the frames, said aloud: frames without it are refused.
-fn transport(config: &Config) -> Result<Option<MirrorTransport>, RunError> {
-    let Some(transport) = &config.mirror.transport else { return Ok(None) };
-    tracing::info!(%transport, "mirror transport is removed; other frames are counted as unsupported");
-    let constants = transport.constants();
-    constants.map(Some).map_err(|(key, reason)| RunError::Refused(format!("mirror.transport.{key}: {reason}")))
+fn tell_transport(config: &Config) {
+    if let Some(transport) = &config.mirror.transport {
+        tracing::info!(%transport, "mirror transport is removed; other frames are counted as unsupported");
+    }
 }
 
 fn assemble(
@@ -229,7 +223,7 @@ fn assemble(
     host: Host,
     measures: Vec<Measure>,
     (watch, reading): (Watch, &Reading),
-    tap: Tap,
+    (tap, compiler): (Tap, Compiler),
     (state, audit): (State, Arc<Audit>),
 ) -> Result<Agent, RunError> {
     Ok(Agent {
@@ -246,6 +240,7 @@ fn assemble(
             kept_unix_ns: 0,
         }),
         tap: Mutex::new(Some(tap)),
+        compiler,
         generations: Mutex::new(state.generations().clone()),
         state: Mutex::new(state),
         share: Mutex::default(),

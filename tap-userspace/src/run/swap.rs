@@ -12,15 +12,15 @@ use super::audit;
 use super::error::RunError;
 use super::generations::{Generation, SetNumbers};
 use super::measure::{Active, Measure};
-use super::renew;
 use super::sealed::{self, Texts};
+use super::{orders, renew};
 use crate::audit::Leaf;
 use crate::audit::leaf::SwapReason;
 use crate::control::Loaded;
 use crate::control::status::SelectorStatus;
 use crate::ipfix::encode::{RuleTable, rule_table};
 use crate::limits::GENERATIONS_KEPT_MAX;
-use crate::load::{MeasureSet, Tables};
+use crate::loader::Documents;
 use crate::path::pseudonymise::ClearPolicy;
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ pub(super) fn activate(
         let next = active_of(measure, candidate, active.status.loads)?;
         changed.push((measure, std::mem::replace(active, next.clone()), next));
     }
-    let tables = compile(agent, &actives, seed)?;
+    compile(agent, &actives, seed)?;
     let number = lock(&agent.generations).last_number().saturating_add(1);
     let sets =
         actives.iter().map(|active| SetNumbers { activation: active.status.generation, rules: active.status.rules });
@@ -82,7 +82,7 @@ pub(super) fn activate(
         .iter()
         .try_for_each(|(measure, _, next)| prepare(agent, measure, next))
         .and_then(|()| keep_generation(agent, generation));
-    let swapped = prepared.and_then(|()| agent.with_tap(|tap| tap.swap(&tables, number)));
+    let swapped = prepared.and_then(|()| agent.with_tap(|tap| tap.swap(number)));
     if let Err(error) = swapped {
         agent.audit.tell(&Leaf::SwapFailed { generation: number });
         return Err(changed.iter().fold(error, |error, (measure, former, _)| undo(agent, measure, former, error)));
@@ -129,20 +129,19 @@ fn active_of(measure: &Measure, candidate: Candidate, loads: u64) -> Result<Acti
     Ok(Active { window: Some(window), set: Some(Arc::new(set)), status, texts: Some(texts) })
 }
 
-/// One generation of all measures' sets.
-fn compile(agent: &Agent, actives: &[Active], seed: &Seed) -> Result<Tables, RunError> {
-    let sets: Option<Vec<_>> = agent
-        .measures
-        .iter()
-        .zip(actives)
-        .map(|(measure, active)| {
-            let set = active.set.as_deref()?;
-            Some(MeasureSet { set, parameters: measure.parameters(seed.0) })
+/// Has one generation of all measures' sets verified and compiled in the loader.
+fn compile(agent: &Agent, actives: &[Active], seed: &Seed) -> Result<(), RunError> {
+    let documents = |(measure, active): (&Measure, &Active)| {
+        let texts = active.texts.as_ref()?;
+        Some(Documents {
+            orders: orders::notes(&lock(&measure.chain)),
+            set: texts.set.clone(),
+            activation: texts.activation.clone(),
         })
-        .collect();
-    let sets = sets.ok_or_else(|| RunError::Failed("a measure has no selector set".into()))?;
-    Tables::compile_measures(&sets, seed.0, &agent.host.country)
-        .map_err(|error| RunError::refused("selector set", error))
+    };
+    let measures: Option<Vec<_>> = agent.measures.iter().zip(actives).map(documents).collect();
+    let measures = measures.ok_or_else(|| RunError::Failed("a measure has no selector set".into()))?;
+    Ok(agent.compiler.prepare(seed.0, measures)?)
 }
 
 /// What must be there before the first record of a measure's new set.

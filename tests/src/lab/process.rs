@@ -1,6 +1,7 @@
 //! Processes of the laboratory. In: a command. Out: a process that is ended, by its pid, when its handle goes.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,28 +22,36 @@ pub struct Process {
     log: PathBuf,
 }
 
+fn append(name: &str, log: &Path) -> Result<File> {
+    let opened = File::options().create(true).append(true).open(log);
+    opened.with_context(|| format!("{}: the log of {name}", log.display()))
+}
+
 impl Process {
     /// Starts `command`; both its outputs are appended to `log`.
     ///
     /// # Errors
     /// Where the log cannot be made or the program does not start.
     pub fn start(name: &str, mut command: Command, log: &Path) -> Result<Self> {
-        let out = File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .with_context(|| format!("{}: the log of {name}", log.display()))?;
-        let errors = out.try_clone()?;
+        let out = append(name, log)?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        Self::spawn(name, command, log)
+    }
+
+    /// Starts `command` with these ends as its standard input and output; what it complains of is appended to `log`.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn start_between(name: &str, mut command: Command, ends: (OwnedFd, OwnedFd), log: &Path) -> Result<Self> {
+        command.stdin(Stdio::from(ends.0)).stdout(Stdio::from(ends.1)).stderr(append(name, log)?);
+        Self::spawn(name, command, log)
+    }
+
+    fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self> {
         // SAFETY: between fork and exec the closure changes the signal mask and nothing else.
         unsafe { command.pre_exec(unblock_signals) };
         // Its own process group: Ctrl-C reaches the laboratory alone, which then ends things in order.
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {name}"))?;
+        let child = command.process_group(0).spawn().with_context(|| format!("starting {name}"))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 

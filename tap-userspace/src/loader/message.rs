@@ -1,0 +1,91 @@
+//! The fixed set of messages between agent and loader. Anything else ends the loader.
+
+use serde::{Deserialize, Serialize};
+use tap_common::abi::policy::{CapPolicy, Lease};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// What the agent asks for on the quick channel.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Once, first: verify these orders (by slot) and make the maps, or take them over.
+    Open {
+        /// Id of the host key, told before the agent has spoken to anybody.
+        host_key: String,
+        /// By slot, the order and those that extend it, as they were signed.
+        orders: Vec<Vec<String>>,
+    },
+    /// A measure's orders, with one that extends them.
+    Extend {
+        /// The measure's slot.
+        slot: u32,
+        /// All of them, as they were signed.
+        orders: Vec<String>,
+    },
+    /// Put the prepared generation onto the mirror port.
+    Swap { generation: u64 },
+    /// Write a slot's lease.
+    SetLease { slot: u32, not_before_ns: u64, deadline_ns: u64 },
+    /// Write a slot's sampling threshold.
+    SetSampling { slot: u32, threshold: u64 },
+    /// Write a cap; no slot: the facility's.
+    SetCap { slot: Option<u32>, epoch_credit_bytes: u64, chunk_bytes: u64 },
+    /// Read the counters.
+    Counters,
+    /// Pass on the program's reason codes.
+    FlushLog,
+    /// Take the program off and remove every pin.
+    Detach,
+}
+
+/// What the agent asks for on the slow channel: verify and compile, beside leases that are renewed meanwhile.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Prepare {
+    /// Seed of the flow hash.
+    pub(super) seed: u64,
+    /// Of every measure, by slot.
+    pub(super) measures: Vec<Documents>,
+}
+
+/// What was signed for one measure. Its debug form shows nothing.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct Documents {
+    /// The order and those that extend it.
+    pub orders: Vec<String>,
+    /// The selector set.
+    pub set: String,
+    /// The set's activation.
+    pub activation: String,
+}
+
+impl std::fmt::Debug for Documents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Documents(redacted)")
+    }
+}
+
+/// What the loader answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// Done.
+    Done,
+    /// The maps are there; the rings come as descriptors.
+    Opened { abi_version: u32, instance: [u8; 16] },
+    /// A generation decides.
+    Swapped { id: u32, tag: u64, verified_instructions: Option<u32>, digest: [u8; 32], generic: bool },
+    /// Counters, word by word.
+    Counters { words: Vec<u64> },
+    /// The rules refuse it.
+    Refused { reason: String },
+    /// The machine did not do it.
+    Failed { reason: String },
+}
+
+impl Request {
+    pub(super) fn lease(slot: u32, lease: Lease) -> Self {
+        Self::SetLease { slot, not_before_ns: lease.not_before_ns, deadline_ns: lease.deadline_ns }
+    }
+
+    pub(super) fn cap(slot: Option<u32>, policy: CapPolicy) -> Self {
+        Self::SetCap { slot, epoch_credit_bytes: policy.epoch_credit_bytes, chunk_bytes: policy.chunk_bytes }
+    }
+}
