@@ -8,16 +8,20 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tap_tests::deployment::{Deployment, Plan, rule};
+use tap_tests::deployment::{Deployment, MEASURE, Plan, rule};
 use tap_tests::gwtap;
 use tap_tests::lab::traffic::{Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Lab, Process, wait_until};
 use tap_tests::need;
+use tap_userspace::directive::{Directive, Kind};
+use tap_userspace::keys::note::{self, SecretKey};
 use tap_userspace::load::cap_policy;
+use tap_userspace::order;
 
 /// How long things may take that take a moment.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -272,6 +276,7 @@ fn hostile() -> Result<()> {
         std::thread::sleep(Duration::from_secs(1));
         ensure!(selected() == after, "a lease that was asked for without an end did not end");
         load.stop()?;
+        directed(&deployment, &loader, (&order, &set, &activation))?;
         done(loader.quick(&json!("Detach")))?;
     }
     let mut loader = Hostile::start(&deployment, &lab)?;
@@ -279,6 +284,50 @@ fn hostile() -> Result<()> {
     let ended = loader.process.wait(PATIENCE)?;
     ensure!(ended.code() == Some(1) && loader.process.output().contains("not a message"), "{ended:?}");
     Ok(())
+}
+
+/// What a directive took away is not given back, whatever is asked for and whatever is loaded again.
+fn directed(deployment: &Deployment, loader: &Hostile, documents: (&str, &str, &str)) -> Result<()> {
+    let (order, set, activation) = documents;
+    let [commission, ministry] =
+        ["commission", "ministry"].map(|name| SecretKey::from_file(&deployment.file(&format!("keys/{name}.key"))));
+    let (commission, ministry) = (commission?, ministry?);
+    let order_sha256 = order::parse_unsigned(order)?.sha256;
+    let tell = |signer: &SecretKey, number, kind| -> Result<Value> {
+        let (measure, reason) = (MEASURE.to_owned(), "laboratory".to_owned());
+        let directive = Directive { measure, order_sha256, number, kind, reason, issued: Timestamp::now() };
+        loader.quick(&json!({"Directive": {"note": note::sign(&directive.text(), signer)?}}))
+    };
+    let lease = || loader.quick(&json!({"SetLease": {"slot": 0, "not_before_ns": 0, "deadline_ns": u64::MAX}}));
+    let cap = |slot: Value, share_ppm| -> Result<Value> {
+        let cap = cap_policy(1_000_000_000, share_ppm)?;
+        let (credit, chunk) = (cap.epoch_credit_bytes, cap.chunk_bytes);
+        loader.quick(&json!({"SetCap": {"slot": slot, "epoch_credit_bytes": credit, "chunk_bytes": chunk}}))
+    };
+    done(lease())?;
+    refuses(tell(&ministry, 1, Kind::LowerShare(100_000)), "commission")?;
+    done(cap(json!(0), 300_000))?;
+    done(tell(&commission, 2, Kind::LowerShare(100_000)))?;
+    // An older one widens nothing.
+    done(tell(&commission, 1, Kind::LowerShare(200_000)))?;
+    for slot in [Value::Null, json!(0)] {
+        refuses(cap(slot.clone(), 100_100), "no such cap")?;
+        done(cap(slot, 100_000))?;
+    }
+    let again = json!({"seed": 8, "measures": [{"orders": [order], "set": set, "activation": activation}]});
+    let reload = |generation: u64| {
+        done(loader.slow(&again))?;
+        done(loader.quick(&json!({"Swap": {"generation": generation}})))
+    };
+    reload(2)?;
+    done(lease())?;
+    refuses(cap(json!(0), 100_100), "no such cap")?;
+    done(tell(&commission, 3, Kind::Shorten(Timestamp::now() - SignedDuration::from_secs(1))))?;
+    refuses(lease(), "ended")?;
+    done(tell(&commission, 4, Kind::Stop))?;
+    refuses(lease(), "stopped by a directive of the Commission")?;
+    reload(3)?;
+    refuses(lease(), "stopped by a directive of the Commission")
 }
 
 /// `command` as [`NOBODY`], with leave to lock memory and no other.

@@ -144,6 +144,11 @@ impl Tap {
         self.ask(&Request::Extend { slot, orders }).map(drop)
     }
 
+    /// Tells a directive, as it was signed: from now on the loader refuses what it took away.
+    pub fn directive(&mut self, note: &str) {
+        self.tell(&Request::Directive { note: note.to_owned() });
+    }
+
     /// Passes on the reason codes that the program logged.
     pub fn flush_log(&mut self) {
         self.tell(&Request::FlushLog);

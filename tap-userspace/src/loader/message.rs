@@ -21,6 +21,11 @@ pub(super) enum Request {
         /// All of them, as they were signed.
         orders: Vec<String>,
     },
+    /// A directive of the Commission's: what it takes away is gone at once, and stays away while this loader runs.
+    Directive {
+        /// As it was signed.
+        note: String,
+    },
     /// Put the prepared generation onto the mirror port.
     Swap { generation: u64 },
     /// Write a slot's lease.

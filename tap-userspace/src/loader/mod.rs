@@ -9,6 +9,7 @@ mod bounds;
 mod channel;
 mod client;
 mod counters;
+mod kernel;
 mod message;
 mod serve;
 mod verify;

@@ -6,6 +6,8 @@
 use super::bounds::Bounds;
 use super::message::Documents;
 use crate::config::Config;
+use crate::directive::restriction::Restriction;
+use crate::directive::{self, Directive};
 use crate::keys::{self, HostKeyId, TrustRoots};
 use crate::load::{MeasureParameters, MeasureSet, Tables};
 use crate::order::{self, Order, OrderError};
@@ -80,17 +82,26 @@ impl Terms {
             let end = signed.map_or(order.measure.not_after, |end| end.min(order.measure.not_after));
             bounds = Some(Bounds {
                 measure: order.measure.id.clone(),
+                orders: chain.iter().chain([&order]).map(|order| order.sha256).collect(),
                 basis: order.measure.basis,
                 share_ppm: tap.share_ppm,
+                facility_share_ppm: order.facility.share_ppm,
                 capacity_bits_per_second: order.facility.capacity_bits_per_second,
                 sampling_max: sample::threshold(order.sampling_ppm_max()),
                 ordered: Window { not_before_ns: unix_ns(begins)?, not_after_ns: unix_ns(end)? },
                 window: None,
+                left: Restriction::default(),
             });
             chain.push(order);
         }
         let bounds = bounds.ok_or_else(|| RunError::Refused("a measure has no order".into()))?;
         Ok((chain, bounds))
+    }
+
+    /// Verifies a directive: only the Commission's signature counts.
+    pub(super) fn directive(&self, note: &str) -> Result<Directive, RunError> {
+        let roots = self.roots.at(Timestamp::now());
+        directive::verify(note, &roots).map_err(|error| RunError::refused("directive", error))
     }
 
     /// Verifies a whole generation and compiles it.

@@ -30,7 +30,7 @@ pub(super) fn directive(agent: &Agent, note: &str) -> Result<Vec<String>, RunErr
         directive::verify(note, &agent.host.roots.at(now)).map_err(|error| RunError::refused("directive", error))?;
     let measure = agent.measure(Some(&directive.measure))?;
     let kept = take(agent, measure, &directive, note, now)?;
-    enforce(agent, measure);
+    enforce(agent, measure, Some(note));
     tell(agent, &directive, note);
     kept.map_err(|error| {
         RunError::Failed(format!("the directive is in force, but could not be kept for a restart: {error}"))
@@ -53,7 +53,7 @@ pub(super) fn stop(agent: &Agent, id: Option<&str>, reason: &str) -> Result<Vec<
             let killed = state.restriction(measure.id()).killed(reason, now);
             state.narrow(measure.id(), &killed)
         };
-        enforce(agent, measure);
+        enforce(agent, measure, None);
         kept = kept.and(written);
     }
     agent.audit.tell(&Leaf::KillSwitch { measure: id.map(str::to_owned), reason: bounded(reason) });
@@ -82,7 +82,7 @@ pub(super) fn resume(agent: &Agent, id: Option<&str>, reason: &str) -> Result<Ve
             state.widen(measure.id(), &released).map_err(|error| RunError::Failed(error.to_string()))?;
             released
         };
-        enforce(agent, measure);
+        enforce(agent, measure, None);
         tracing::warn!(measure = measure.id(), reason, "the carrier's kill switch was taken back");
         done.push(match released.refusal() {
             None => format!("measure {}: the carrier's kill switch is taken back", measure.id()),
@@ -123,6 +123,10 @@ pub(super) fn begin(agent: &Agent, now: Timestamp) -> Result<(), RunError> {
             .and_then(|kept| kept.map_err(|error| RunError::Failed(error.to_string())))
             .map_err(|error| RunError::refused(path.display(), error))?;
         *lock(&measure.restriction) = lock(&agent.state).restriction(measure.id());
+        agent.with_tap(|tap| {
+            tap.directive(&note);
+            Ok(())
+        })?;
         tell(agent, &directive, &note);
     }
     Ok(())
@@ -158,8 +162,9 @@ fn take(
     Ok(state.narrow(measure.id(), &left))
 }
 
-/// Brings the kernel to what is kept. No renewal comes between: it waits for the permission.
-fn enforce(agent: &Agent, measure: &Measure) {
+/// Brings the kernel to what is kept. No renewal comes between: it waits for the permission. The loader is told the directive
+/// itself, and from then on refuses what it took away.
+fn enforce(agent: &Agent, measure: &Measure, note: Option<&str>) {
     {
         let _permission = lock(&agent.permission);
         let restriction: Restriction = lock(&agent.state).restriction(measure.id());
@@ -169,6 +174,9 @@ fn enforce(agent: &Agent, measure: &Measure) {
             || restriction.share_ppm != before.share_ppm;
         let cap = measure.cap_policy();
         let written = agent.with_tap(|tap| {
+            if let Some(note) = note {
+                tap.directive(note);
+            }
             match cap {
                 Ok(cap) => tap.set_cap(CapSlot::Measure(u32::from(measure.slot)), cap),
                 Err(_) => tap.set_lease(u32::from(measure.slot), Lease::default()),
