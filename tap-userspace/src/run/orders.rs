@@ -31,7 +31,7 @@ pub(super) fn chain(
     let read = |file: &Path| {
         let note = text(file)?;
         let order = order::verify(&note, roots).map_err(|error| RunError::refused(file.display(), error))?;
-        Ok((order, note))
+        Ok::<_, RunError>((order, note))
     };
     let (first, note) = read(&files.order_file)?;
     let (mut orders, mut notes) = (vec![first], vec![note]);
