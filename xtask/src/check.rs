@@ -17,7 +17,6 @@ fn all() -> Result<()> {
         // Outside the workspace: it has another compiler; its formatting is ours all the same.
         run(cargo().args(["fmt", "--manifest-path", "tap-ebpf/Cargo.toml", "--check"]))?;
     }
-    run(cargo().args(["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"]))?;
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     // The mirror host's package is built without the laboratory verbs.
     run(cargo().args(["clippy", "-p", "tap-userspace", "--no-default-features", "--", "-D", "warnings"]))?;
@@ -30,7 +29,6 @@ fn deny() -> Result<()> {
         bail!("cargo-deny is not installed: cargo xtask setup --test");
     }
     run(cargo().args(["deny", "check", "licenses", "bans", "sources"]))?;
-    run(cargo().args(["deny", "--manifest-path", "tests/fuzz/Cargo.toml", "check", "licenses", "bans", "sources"]))?;
     if succeeds(cargo().args(["deny", "fetch", "db"])) {
         run(cargo().args(["deny", "check", "--disable-fetch", "advisories"]))
     } else {

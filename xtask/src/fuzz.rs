@@ -5,6 +5,8 @@
 //! The programs of `tests/fuzz` are built by the stable compiler with LLVM's coverage instrumentation, for libFuzzer; no
 //! sanitizer is needed where nothing of the decision is `unsafe`.
 
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -15,7 +17,7 @@ use tap_tests::fuzz::planted::PLANTED;
 use tap_tests::fuzz::seeds::seeds;
 use tap_tests::fuzz::{INPUT_BYTES_MAX, TARGETS};
 
-use crate::command::{cargo, root, run, shown};
+use crate::command::{cargo, root, run, shown, target};
 
 /// Arguments of `cargo xtask fuzz`.
 #[derive(clap::Args)]
@@ -31,11 +33,21 @@ pub(crate) struct Args {
     planted: bool,
 }
 
-/// What rustc is told so that libFuzzer sees which edges an input takes and what it is compared with. One unit of code for
-/// each crate: with several, linkers have dropped sections of the coverage.
-const INSTRUMENTATION: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
+/// What rustc is told about our own crates so that libFuzzer sees which edges an input takes and what it is compared with.
+/// One unit of code for each crate: with several, linkers have dropped sections of the coverage.
+const INSTRUMENTATION: [&str; 8] = [
+    "--cfg=fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Ccodegen-units=1",
+    "-Cincremental=",
+];
+
+/// Set for the build of the fuzz programs, in which cargo calls this program in rustc's place (see [`compile`]).
+pub(crate) const COMPILES: &str = "GWTAP_FUZZ_COMPILES";
 
 /// Seconds one input may take: a hundred times what the slowest needs.
 const INPUT_SECONDS_MAX: u64 = 10;
@@ -52,29 +64,43 @@ pub(crate) fn fuzz(args: &Args) -> Result<ExitCode> {
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds the programs; returns their folder.
+/// Builds the programs; returns their folder. Only our own crates are instrumented, by a wrapper around rustc that cargo keeps
+/// apart from the usual builds; what they depend on is what the tests were built with.
 fn build() -> Result<PathBuf> {
-    let target_dir = root().join("target/fuzz");
-    let host = host_triple()?;
-    // With a stated target, build scripts and macros are built without the instrumentation: it would not link there.
+    let here = std::env::current_exe().context("this program's file")?;
     run(cargo()
-        .args(["build", "--release", "--locked", "--target", &host, "--manifest-path", "tests/fuzz/Cargo.toml"])
-        .env("CARGO_TARGET_DIR", &target_dir)
-        .env("RUSTFLAGS", INSTRUMENTATION))
+        .args(["build", "--locked", "--package", "tap-fuzz", "--features", "libfuzzer", "--bins"])
+        .env("RUSTC_WORKSPACE_WRAPPER", here)
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "3")
+        .env("CARGO_INCREMENTAL", "0")
+        .env(COMPILES, "1"))
     .context("a C++ compiler is needed for libFuzzer; `cargo xtask setup --test` installs one")?;
-    Ok(target_dir.join(host).join("release"))
+    Ok(target().join("debug"))
 }
 
-fn host_triple() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("rustc -vV")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    Ok(host.to_owned())
+/// In rustc's place: `arguments` are rustc's file and what it is told. Instruments what is not run while building. Returns only
+/// where rustc could not be started.
+pub(crate) fn compile(arguments: Vec<OsString>) -> Result<ExitCode> {
+    let mut arguments = arguments.into_iter();
+    let mut rustc = Command::new(arguments.next().context("no compiler named")?);
+    let arguments: Vec<OsString> = arguments.collect();
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    // A question about the compiler compiles nothing; build scripts and macros would not link.
+    let is_ours = has("--crate-name") && !has("build_script_build") && !has("proc-macro");
+    rustc.args(&arguments);
+    if is_ours {
+        rustc.args(INSTRUMENTATION);
+    }
+    if has("tap_userspace") {
+        // Its build is most of the wait; the decision is fast enough without.
+        rustc.arg("-Copt-level=1");
+    }
+    Err(rustc.exec()).context("rustc")
 }
 
 /// Runs one program; whether all is well.
 fn fuzz_target(target: &str, program: &Path, seconds: u64, planted: bool) -> Result<bool> {
-    let work = root().join("target/fuzz").join(if planted { "planted" } else { "corpus" }).join(target);
+    let work = crate::command::target().join("fuzz").join(if planted { "planted" } else { "corpus" }).join(target);
     let (kept, given, found) = (work.join("kept"), work.join("seeds"), work.join("found"));
     for fresh in [&given, &found] {
         if fresh.exists() {

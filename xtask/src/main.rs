@@ -40,7 +40,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Line::parse().verb {
+    if std::env::var_os(fuzz::COMPILES).is_some() {
+        return ended(fuzz::compile(std::env::args_os().skip(1).collect()));
+    }
+    ended(match Line::parse().verb {
         Verb::Setup(args) => setup::setup(&args),
         Verb::Test(args) => test::test(&args),
         Verb::Fuzz(args) => fuzz::fuzz(&args),
@@ -48,7 +51,10 @@ fn main() -> ExitCode {
         Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
         Verb::Bench(args) => bench::bench(&args),
         Verb::Check(args) => check::check(&args),
-    };
+    })
+}
+
+fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
         ExitCode::FAILURE

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use tap_tests::need;
 use tap_vm_init::report::Counts;
 
-use crate::command::{cargo, root, run, shown};
+use crate::command::{cargo, run, shown, target};
 use crate::test_vm;
 
 /// Arguments of `cargo xtask test`.
@@ -88,8 +88,7 @@ fn run_tests(args: &Args, not_run: &Path) -> Result<(Counts, bool)> {
 
 /// The binary that the integration tests start, as just built.
 pub(crate) fn gwtap() -> Result<std::path::PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
-    let file = target.join("debug/gwtap");
+    let file = target().join("debug/gwtap");
     if !file.exists() {
         bail!("{}: not built", file.display());
     }

@@ -13,7 +13,7 @@ use tap_tests::vm::suite::{LIBRARY, Member, SUITE};
 use tap_tests::vm::{self, Kernel, Machine, Outcome, TestProgram, kernel, limits};
 use tap_vm_init::report::Event;
 
-use crate::command::{cargo, root, run, shown};
+use crate::command::{cargo, run, shown, target};
 use crate::test::gwtap;
 
 /// The kernel of this machine, as the argument names it.
@@ -207,10 +207,6 @@ fn executable(line: &str) -> Option<(String, PathBuf)> {
     }
     let name = message.get("target")?.get("name")?.as_str()?;
     Some((name.to_owned(), message.get("executable")?.as_str()?.into()))
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// Fetches every pinned kernel that the complete tests boot, so that they need no network.
