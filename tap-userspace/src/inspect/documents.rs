@@ -8,7 +8,7 @@ use super::ledger::Entries;
 use super::report::{ActivationReport, DirectiveReport, MeasureReport, OrderReport, SwitchReport};
 use super::{Finding, Keys};
 use crate::audit::Leaf;
-use crate::directive;
+use crate::directive::{self, restriction::Restriction};
 use crate::keys::{HostKeyId, TrustRoots, note, sha256};
 use crate::order::{self, Order, chain};
 use crate::run::documents::{Kind, file_name};
@@ -30,8 +30,17 @@ pub(super) struct Checked<'a> {
     used: BTreeSet<&'a str>,
     /// Orders by measure, in the order of their loading.
     pub(super) orders: BTreeMap<String, Vec<Order>>,
+    /// What directives left of this host's share, and since when.
+    pub(super) lowered: Vec<Lowered>,
     /// Measures by name.
     pub(super) measures: BTreeMap<String, MeasureReport>,
+}
+
+/// A share that a directive lowered.
+pub(super) struct Lowered {
+    pub(super) measure: String,
+    pub(super) since: Timestamp,
+    pub(super) share_ppm: u32,
 }
 
 /// Judges every document against the log.
@@ -55,6 +64,7 @@ pub(super) fn check<'a>(
         sets,
         used: BTreeSet::new(),
         orders: BTreeMap::new(),
+        lowered: Vec::new(),
         measures: BTreeMap::new(),
     };
     checked.names(findings);
@@ -242,8 +252,14 @@ impl<'a> Checked<'a> {
             return Err(wrong(format!("is number {} of measure {}: of another measure", it.number, it.measure)));
         }
         let orders = self.orders.get(measure).map(Vec::as_slice).unwrap_or_default();
-        if !orders.iter().any(|order| order.sha256 == it.order_sha256) {
+        let Some(order) = orders.iter().find(|order| order.sha256 == it.order_sha256) else {
             return Err(wrong("is for an order that was not loaded before it: of another order".to_owned()));
+        };
+        if let directive::Kind::LowerShare(left) = it.kind {
+            let tap = order.facility.taps.iter().find(|tap| tap.host_key == self.host).map_or(0, |tap| tap.share_ppm);
+            let restriction = Restriction { share_ppm: Some(left), ..Restriction::default() };
+            let share_ppm = restriction.tap_share_ppm(tap, order.facility.share_ppm);
+            self.lowered.push(Lowered { measure: measure.to_owned(), since: time, share_ppm });
         }
         let after_ms = time.duration_since(it.issued).as_millis();
         let directives = &mut self.measure(measure).directives;

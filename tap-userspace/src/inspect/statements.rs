@@ -5,6 +5,7 @@
 
 use super::Finding;
 use super::container::Files;
+use super::documents::Checked;
 use super::ledger::Entries;
 use super::report::{ChainReport, Gap};
 use crate::audit::Leaf;
@@ -22,7 +23,7 @@ pub(super) fn check(
     files: &Files,
     host: &PublicKey,
     entries: &Entries,
-    orders: &BTreeMap<String, Vec<Order>>,
+    checked: &Checked<'_>,
     findings: &mut Vec<Finding>,
 ) -> (Vec<ChainReport>, Vec<Statement>) {
     let mut named = named(entries);
@@ -33,7 +34,7 @@ pub(super) fn check(
     }
     let (mut reports, mut all) = (Vec::new(), Vec::new());
     for (of, files) in chains {
-        let mut chain = Chain { of, host, orders, number: 0, before: None, digest: String::new(), named: &mut named };
+        let mut chain = Chain { of, host, checked, number: 0, before: None, digest: String::new(), named: &mut named };
         let mut report = ChainReport { of: of.to_owned(), ..ChainReport::default() };
         for (name, bytes) in files {
             match chain.next(name, bytes, findings) {
@@ -66,7 +67,7 @@ fn named(entries: &Entries) -> BTreeMap<(String, String), u64> {
 struct Chain<'a> {
     of: &'a str,
     host: &'a PublicKey,
-    orders: &'a BTreeMap<String, Vec<Order>>,
+    checked: &'a Checked<'a>,
     number: u64,
     before: Option<Statement>,
     digest: String,
@@ -121,10 +122,10 @@ impl Chain<'_> {
 
     /// What it says of facility, capacity or limit that no order allows.
     fn beyond_order(&self, statement: &Statement) -> Option<String> {
-        let of = |id: &str| self.orders.get(id).map(Vec::as_slice).unwrap_or_default();
+        let of = |id: &str| self.checked.orders.get(id).map(Vec::as_slice).unwrap_or_default();
         let orders: Vec<&Order> = match self.of.strip_prefix("measure-") {
             Some(id) => of(id).iter().collect(),
-            None => self.orders.values().flatten().collect(),
+            None => self.checked.orders.values().flatten().collect(),
         };
         let same = |order: &&Order| {
             order.facility.id == statement.facility
@@ -134,9 +135,14 @@ impl Chain<'_> {
         if of_facility.is_empty() {
             return Some("its facility or capacity is that of no order in the bundle: of another order".to_owned());
         }
+        let lowered = self.checked.lowered.iter().filter(|lowered| {
+            self.of.strip_prefix("measure-") == Some(&lowered.measure) && lowered.since <= statement.from
+        });
         let limit = of_facility.iter().map(|order| order.facility.share_ppm).max().unwrap_or_default();
-        (statement.limit_ppm > limit && self.of != FACILITY || u64::from(statement.limit_ppm) > PPM)
-            .then(|| format!("its limit, {} ppm, is above the order's, {limit} ppm", statement.limit_ppm))
+        let limit = lowered.map(|lowered| lowered.share_ppm).min().unwrap_or(limit).min(limit);
+        (statement.limit_ppm > limit && self.of != FACILITY || u64::from(statement.limit_ppm) > PPM).then(|| {
+            format!("its limit, {} ppm, is above the order's or a directive's, {limit} ppm", statement.limit_ppm)
+        })
     }
 }
 

@@ -44,7 +44,7 @@ fn contents(files: &Files, keys: &Keys, earlier: &[(String, String)], report: &m
     report.log = log;
     let checked = documents::check(files, keys, HostKeyId::of(host), &entries, &mut findings);
     leases::check(&entries, &checked, report, &mut findings);
-    let (chains, stated) = statements::check(files, host, &entries, &checked.orders, &mut findings);
+    let (chains, stated) = statements::check(files, host, &entries, &checked, &mut findings);
     report.statements = chains;
     report.notices = notices::check(files, keys, &mut findings);
     let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();

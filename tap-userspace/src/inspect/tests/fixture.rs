@@ -29,6 +29,8 @@ pub(super) struct Host {
     pub(super) witness: SecretKey,
     pub(super) log: Log,
     pub(super) orders: Vec<Order>,
+    /// The share in force.
+    pub(super) limit_ppm: u32,
     /// Seconds since the start of what is told.
     now: i64,
 }
@@ -61,7 +63,7 @@ impl Host {
         }
         std::fs::write(directory.path().join("roots.toml"), toml).unwrap();
         let witness = SecretKey::generate("witness").unwrap();
-        Self { directory, roles, host, log_key, witness, log, orders: Vec::new(), now: 0 }
+        Self { directory, roles, host, log_key, witness, log, orders: Vec::new(), limit_ppm: 300_000, now: 0 }
     }
 
     /// What a host leaves behind in three hours.
@@ -86,6 +88,7 @@ impl Host {
         self.now = 7_200;
         self.state(false, 100);
         self.order("m-1", Some(self.orders[0].sha256), &self.host_id());
+        self.limit_ppm = 100_000;
         self.now = 10_000;
         self.state(true, 100);
         self.say(Leaf::Stop { reason: "SIGTERM".into() });
@@ -202,7 +205,7 @@ impl Host {
                 to: start() + SignedDuration::from_secs(self.now),
                 last,
                 capacity_bits_per_second: 8_000_000,
-                limit_ppm: 300_000,
+                limit_ppm: self.limit_ppm,
                 most_in_a_second: Some(Most { bytes: permille * 1_000, window_ns: 1_000_000_000 }),
                 most_in_a_minute: None,
                 most_in_an_hour: None,

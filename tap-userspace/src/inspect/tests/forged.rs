@@ -138,8 +138,14 @@ fn a_lease_that_nothing_allowed_is_named() {
 #[test]
 fn a_statement_above_the_limit_and_one_that_does_not_add_up_are_named() {
     let mut host = Host::told();
-    host.state(true, 301);
+    host.state(true, 101);
     assert!(said(&host, |_| ()).contains("00000004.note: more was admitted than allowed"));
+    // The limit before the directive, in a statement that begins after it.
+    let mut host = Host::told();
+    host.limit_ppm = 100_001;
+    host.state(true, 1);
+    let above = said(&host, |_| ());
+    assert!(above.contains("measure-m-1/00000004.note: its limit, 100001 ppm, is above"), "{above}");
 }
 
 #[test]
