@@ -118,6 +118,7 @@ fn others(sources: &Sources, host: &PublicKey, files: &mut Files) -> Result<(), 
     files.insert("keys/roots.toml".to_owned(), read(&sources.roots)?);
     if let Some(directory) = &sources.notices {
         folder(directory, notices::NOTICES, files)?;
+        notes(directory, "ack", notices::NOTICES, files)?;
     }
     for path in &sources.cosigned {
         let bytes = read(path)?;
@@ -141,8 +142,12 @@ fn chains(directory: &Path, files: &mut Files) -> Result<(), InspectError> {
 
 /// The notes of a directory; one that is not there has none.
 fn folder(directory: &Path, prefix: &str, files: &mut Files) -> Result<(), InspectError> {
+    notes(directory, "note", prefix, files)
+}
+
+fn notes(directory: &Path, ending: &str, prefix: &str, files: &mut Files) -> Result<(), InspectError> {
     for path in listed(directory)? {
-        if path.extension().is_some_and(|extension| extension == "note") {
+        if path.extension().is_some_and(|extension| extension == ending) {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             files.insert(format!("{prefix}{name}"), read(&path)?);
         }

@@ -6,43 +6,99 @@
 use super::container::Files;
 use super::report::Notices;
 use super::{Finding, Keys};
-use crate::keys::note;
-use std::collections::BTreeMap;
+use crate::keys::{Role, note, sha256};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where notices stand.
 pub(super) const NOTICES: &str = "notices/";
+/// How the Commission's acknowledgement of a notice ends.
+const ACKNOWLEDGEMENT: &str = ".ack";
+
+/// What is read of a notice, in JSON: others of its fields are the receiving facility's.
+#[derive(Deserialize)]
+struct Numbered {
+    /// Its number at its sender, from 1.
+    number: u64,
+    /// SHA-256 of the notice before, as it lies in its file; empty for the first.
+    #[serde(default)]
+    previous_sha256: String,
+    /// Measure.
+    #[serde(default)]
+    measure: String,
+}
+
+/// One signer's notices by number: the entry, its digest, what it says.
+type BySigner<'a> = BTreeMap<&'a str, BTreeMap<u64, (&'a str, String, Numbered)>>;
 
 /// Judges every notice.
 pub(super) fn check(files: &Files, keys: &Keys, findings: &mut Vec<Finding>) -> Vec<Notices> {
-    let mut numbers: BTreeMap<&str, BTreeMap<u64, &str>> = BTreeMap::new();
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut signers = BySigner::new();
+    let mut acknowledged = BTreeSet::new();
     for (name, bytes) in files.iter().filter(|(name, _)| name.starts_with(NOTICES)) {
+        if name.ends_with(ACKNOWLEDGEMENT) {
+            match acknowledgement(&String::from_utf8_lossy(bytes), keys) {
+                Ok(digest) => drop(acknowledged.insert(digest)),
+                Err(what) => findings.push(Finding::new(name, what)),
+            }
+            continue;
+        }
         let text = String::from_utf8_lossy(bytes);
         let signed = keys.public.iter().find_map(|key| Some((key, note::verify_one(&text, key).ok()?)));
         let Some((key, signed)) = signed else {
-            findings
-                .push(Finding::new(name, "no signature of a key that was named fits: altered, or of another sender"));
+            let what = "no signature of a key that was named fits: altered, or of another sender";
+            findings.push(Finding::new(name, what));
             continue;
         };
-        *counts.entry(&key.name).or_default() += 1;
-        let Some(number) = number(&signed) else { continue };
-        if numbers.entry(&key.name).or_default().insert(number, name).is_some() {
+        let numbered: Numbered = match serde_json::from_str(&signed) {
+            Ok(numbered) => numbered,
+            Err(error) => {
+                findings.push(Finding::new(name, format!("is no notice: {error}")));
+                continue;
+            }
+        };
+        let (number, digest) = (numbered.number, hex::encode(sha256(bytes)));
+        if signers.entry(&key.name).or_default().insert(number, (name, digest, numbered)).is_some() {
             findings.push(Finding::new(name, format!("number {number} is there twice: added")));
         }
     }
-    for numbers in numbers.values() {
-        for ((before, _), (number, name)) in numbers.iter().zip(numbers.iter().skip(1)) {
-            if before + 1 != *number {
-                findings
-                    .push(Finding::new(*name, format!("its number is {number}, the one before is {before}: removed")));
-            }
-        }
+    let known: BTreeSet<&String> = signers.values().flat_map(BTreeMap::values).map(|(_, digest, _)| digest).collect();
+    if let Some(strange) = acknowledged.iter().find(|digest| !known.contains(digest)) {
+        let what = format!("the notice {strange} was acknowledged and is not in the bundle: removed or altered");
+        findings.push(Finding::new(NOTICES, what));
     }
-    counts.into_iter().map(|(by, notices)| Notices { by: by.to_owned(), notices }).collect()
+    signers.into_iter().map(|(by, numbered)| of_signer(by, &numbered, &acknowledged, findings)).collect()
 }
 
-/// The number of a notice, in JSON or TOML.
-fn number(text: &str) -> Option<u64> {
-    let json = serde_json::from_str::<serde_json::Value>(text).ok().and_then(|it| it.get("number")?.as_u64());
-    json.or_else(|| u64::try_from(toml::from_str::<toml::Table>(text).ok()?.get("number")?.as_integer()?).ok())
+/// The digest of the notice that the Commission says it has: by a key of its role, or one that was named.
+fn acknowledgement(text: &str, keys: &Keys) -> Result<String, String> {
+    let commission = keys.roots.keys().iter().filter(|key| key.role == Role::Commission).map(|key| &key.public);
+    let signed = commission.chain(&keys.public).find_map(|key| note::verify_one(text, key).ok());
+    let signed = signed.ok_or("no signature of the Commission's fits: altered, or its key is not among --keys")?;
+    let value: serde_json::Value = serde_json::from_str(&signed).map_err(|error| format!("is none: {error}"))?;
+    let digest = value.get("notice_sha256").and_then(serde_json::Value::as_str);
+    digest.map(str::to_owned).ok_or_else(|| "names no notice".to_owned())
+}
+
+/// A signer's notices are a chain from number 1.
+fn of_signer(
+    by: &str,
+    numbered: &BTreeMap<u64, (&str, String, Numbered)>,
+    acknowledged: &BTreeSet<String>,
+    findings: &mut Vec<Finding>,
+) -> Notices {
+    let (mut next, mut before) = (1, "");
+    let mut by_measure: BTreeMap<String, u64> = BTreeMap::new();
+    for (number, (name, digest, notice)) in numbered {
+        if *number != next {
+            findings.push(Finding::new(*name, format!("its number is {number}, {next} is missing: removed")));
+        } else if notice.previous_sha256 != before {
+            findings
+                .push(Finding::new(*name, "the notice before it is not the one it names: removed, added or altered"));
+        }
+        (next, before) = (number.saturating_add(1), digest);
+        *by_measure.entry(notice.measure.clone()).or_default() += 1;
+    }
+    let acknowledged = numbered.values().filter(|(_, digest, _)| acknowledged.contains(digest)).count() as u64;
+    Notices { by: by.to_owned(), notices: numbered.len() as u64, acknowledged, by_measure }
 }

@@ -4,6 +4,7 @@ use super::Finding;
 use crate::report::Month;
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What a bundle proves, and what does not hold.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -203,4 +204,8 @@ pub struct Notices {
     pub by: String,
     /// How many.
     pub notices: u64,
+    /// How many of them the Commission acknowledged.
+    pub acknowledged: u64,
+    /// How many about each measure.
+    pub by_measure: BTreeMap<String, u64>,
 }

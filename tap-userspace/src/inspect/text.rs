@@ -1,6 +1,6 @@
 //! The report in words, for an inspector who is no engineer. In: a report. Out: text. It decides nothing.
 
-use super::report::{ChainReport, MeasureReport, Report};
+use super::report::{ChainReport, MeasureReport, Notices, Report};
 use std::fmt;
 
 /// What no bundle can show, whoever made it.
@@ -46,12 +46,16 @@ impl fmt::Display for Report {
         }
         match self.notices.as_slice() {
             [] => writeln!(f, "Notices   none in the bundle")?,
-            notices => {
-                notices.iter().try_for_each(|it| writeln!(f, "Notices   {} by {}, none left out", it.notices, it.by))?
-            }
+            notices => notices.iter().try_for_each(|it| notices_of(it, f))?,
         }
         write!(f, "\n{NOT_SHOWN}")
     }
+}
+
+fn notices_of(it: &Notices, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (notices, acknowledged) = (it.notices, it.acknowledged);
+    writeln!(f, "Notices   {notices} to the Commission by {}, numbered from 1; {acknowledged} acknowledged", it.by)?;
+    it.by_measure.iter().try_for_each(|(measure, notices)| writeln!(f, "  {notices} about measure {measure}"))
 }
 
 fn log(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {

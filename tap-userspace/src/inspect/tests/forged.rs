@@ -7,6 +7,7 @@ use crate::audit::{Leaf, Log};
 use crate::directive::Kind as DirectiveKind;
 use crate::inspect::container::Files;
 use crate::inspect::verify;
+use crate::keys::{Role, SecretKey, note::sign, sha256};
 use crate::run::documents::{Kind, file_name};
 
 /// What is said of the bundle of a host's files after a change, signed again by the host.
@@ -208,6 +209,53 @@ fn a_host_key_that_was_copied_to_a_second_host_is_shown() {
     shared.begin("boot-1", "machine-1");
     let report = shared.verify(&shared.bundle()).to_string();
     assert!(report.contains("two machines with one host key, a copied key"), "{report}");
+}
+
+#[test]
+fn a_notice_that_is_left_out_altered_or_nobodys_is_named() {
+    let host = Host::told();
+    let sender = SecretKey::generate("facility").unwrap();
+    let notice = |number: u64, previous: &str, key: &SecretKey| {
+        let text = format!("{{\"number\": {number}, \"previous_sha256\": \"{previous}\", \"measure\": \"m-1\"}}\n");
+        sign(&text, key).unwrap().into_bytes()
+    };
+    let digest = |note: &[u8]| hex::encode(sha256(note));
+    let one = notice(1, "", &sender);
+    let two = notice(2, &digest(&one), &sender);
+    let three = notice(3, &digest(&two), &sender);
+    let mut keys = host.keys();
+    keys.public.push(sender.public());
+    let judge = |notices: &[&[u8]]| {
+        let mut files = host.files();
+        for (index, note) in notices.iter().enumerate() {
+            let ending = if String::from_utf8_lossy(note).contains("notice_sha256") { "ack" } else { "note" };
+            files.insert(format!("notices/{index}.{ending}"), note.to_vec());
+        }
+        let report = verify::verify(&host.resealed(files), &keys, &[]);
+        (report.good, report.to_string())
+    };
+    let (good, said) = judge(&[&one, &two, &three]);
+    assert!(good && said.contains("3 to the Commission by facility") && said.contains("3 about measure m-1"), "{said}");
+    let answer =
+        |digest: &str, role| host.signed(&format!("{{\"notice_sha256\": \"{digest}\"}}\n"), &[role]).into_bytes();
+    let (good, said) = judge(&[&one, &two, &answer(&digest(&one), Role::Commission)]);
+    assert!(good && said.contains("numbered from 1; 1 acknowledged"), "{said}");
+    let not_the_commission = answer(&digest(&one), Role::Government);
+    let of_another = answer(&digest(b"another"), Role::Commission);
+    let other = notice(2, &"0".repeat(64), &sender);
+    let stranger = notice(2, &digest(&one), &SecretKey::generate("facility").unwrap());
+    for (notices, words) in [
+        (vec![&one[..], &three], "notices/1.note: its number is 3, 2 is missing: removed"),
+        (vec![&two[..], &three], "notices/0.note: its number is 2, 1 is missing: removed"),
+        (vec![&one[..], &other, &three], "notices/1.note: the notice before it is not the one it names"),
+        (vec![&one[..], &stranger], "notices/1.note: no signature of a key that was named fits"),
+        (vec![&one[..], &two, &not_the_commission], "notices/2.ack: no signature of the Commission's fits"),
+        (vec![&one[..], &two, &of_another], "was acknowledged and is not in the bundle: removed or altered"),
+        (vec![&one[..], &two, &two], "notices/2.note: number 2 is there twice: added"),
+    ] {
+        let (good, said) = judge(&notices);
+        assert!(!good && said.contains(words), "{words}: {said}");
+    }
 }
 
 #[test]
