@@ -136,7 +136,10 @@ fn three_ways(prometheus: &Path, tcpdump: &Path) -> Result<()> {
         "{missing} bytes are in no captured frame: {strays} strays"
     );
     let stray_share = missing / CAPACITY_BYTES_PER_SECOND;
-    ensure!(by_capture.most <= by_statement.most * (1.0 + LOOKS + READ + 2.0 * apart), "{by_capture:?} {by_statement:?}");
+    ensure!(
+        by_capture.most <= by_statement.most * (1.0 + LOOKS + READ + 2.0 * apart),
+        "{by_capture:?} {by_statement:?}"
+    );
     ensure!(
         by_statement.most <= by_capture.most * (1.0 + READ + 2.0 * apart) + stray_share,
         "{by_statement:?} {by_capture:?} {apart}"
