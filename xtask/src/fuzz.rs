@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 /// What rustc is told about our own crates so that libFuzzer sees which edges an input takes and what it is compared with.
 /// One unit of code for each crate: with several, linkers have dropped sections of the coverage.
-const INSTRUMENTATION: [&str; 8] = [
+const INSTRUMENTATION: [&str; 7] = [
     "--cfg=fuzzing",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -43,7 +43,6 @@ const INSTRUMENTATION: [&str; 8] = [
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
     "-Ccodegen-units=1",
-    "-Cincremental=",
 ];
 
 /// Set for the build of the fuzz programs, in which cargo calls this program in rustc's place (see [`compile`]).
