@@ -17,6 +17,15 @@ use tap_common::abi::counter::Counters;
 use tap_common::abi::policy::{CapPolicy, Instance, Lease};
 use zeroize::Zeroizing;
 
+/// Counters, and when the loader read them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// The counters.
+    pub counters: Counters,
+    /// Nanoseconds of `CLOCK_BOOTTIME`.
+    pub boot_ns: u64,
+}
+
 /// A loader that was started and has opened nothing yet.
 #[derive(Debug)]
 pub struct Loader {
@@ -159,9 +168,18 @@ impl Tap {
     /// # Errors
     /// The map cannot be read.
     pub fn counters(&mut self) -> Result<Counters, LoadError> {
+        self.reading().map(|reading| reading.counters)
+    }
+
+    /// The same, and when they were read.
+    ///
+    /// # Errors
+    /// The map or the clock cannot be read.
+    pub fn reading(&mut self) -> Result<Reading, LoadError> {
         let reply = self.ask(&Request::Counters)?;
-        let Reply::Counters { words } = reply else { return Err(load_error(unexpected())) };
-        counters::counters(&words).ok_or_else(|| load_error(unexpected()))
+        let Reply::Counters { words, read_boot_ns } = reply else { return Err(load_error(unexpected())) };
+        let counters = counters::counters(&words).ok_or_else(|| load_error(unexpected()))?;
+        Ok(Reading { counters, boot_ns: read_boot_ns })
     }
 
     /// One ring buffer per CPU, by CPU number.

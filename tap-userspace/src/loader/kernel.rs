@@ -89,7 +89,9 @@ impl Kernel {
             }
             Request::Counters => {
                 let counters = self.tap()?.counters().map_err(|error| failed(&error))?;
-                Ok(Reply::Counters { words: counters::words(&counters) })
+                // Here, for the way to the agent takes longer than the reading.
+                let read_boot_ns = clock::boot_ns().map_err(|error| RunError::failed("clock", error))?;
+                Ok(Reply::Counters { words: counters::words(&counters), read_boot_ns })
             }
             Request::FlushLog => {
                 self.tap()?.flush_log();

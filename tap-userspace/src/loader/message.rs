@@ -77,8 +77,8 @@ pub(super) enum Reply {
     Opened { abi_version: u32, instance: [u8; 16] },
     /// A generation decides.
     Swapped { id: u32, tag: u64, verified_instructions: Option<u32>, digest: [u8; 32], generic: bool },
-    /// Counters, word by word.
-    Counters { words: Vec<u64> },
+    /// Counters, word by word, and when they were read, by the clock of `CLOCK_BOOTTIME`.
+    Counters { words: Vec<u64>, read_boot_ns: u64 },
     /// The rules refuse it.
     Refused { reason: String },
     /// The machine did not do it.

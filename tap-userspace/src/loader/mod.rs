@@ -14,7 +14,7 @@ mod message;
 mod serve;
 mod verify;
 
-pub use client::{Compiler, Loader, Tap};
+pub use client::{Compiler, Loader, Reading, Tap};
 pub use message::Documents;
 pub use serve::serve;
 

@@ -35,8 +35,8 @@ use crate::audit::Leaf;
 use crate::config::Config;
 use crate::control::{Request, Response};
 use crate::limits::{BATCH_DELAY, SHARE_SAMPLE_INTERVAL};
-use crate::loader::Loader;
-use crate::{clock, keys, metrics};
+use crate::loader::{Loader, Reading};
+use crate::{keys, metrics};
 use agent::{Agent, lock};
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
@@ -217,10 +217,8 @@ fn share(agent: &Agent) {
         Err(error) => return tracing::error!(%error, "cap statements"),
     };
     while !agent.stopping() {
-        let counters = agent.with_tap(|tap| tap.counters());
-        let now_ns = clock::boot_ns().map_err(|error| RunError::failed("clock", error));
-        match counters.and_then(|counters| Ok((counters, now_ns?))) {
-            Ok((counters, now_ns)) => {
+        match agent.with_tap(|tap| tap.reading()) {
+            Ok(Reading { counters, boot_ns: now_ns }) => {
                 failing = false;
                 for (measure, counted) in agent.measures.iter().zip(&counters.measures) {
                     lock(&measure.share).sample(now_ns, counted.admitted_bytes);
@@ -236,9 +234,8 @@ fn share(agent: &Agent) {
         }
         std::thread::park_timeout(SHARE_SAMPLE_INTERVAL);
     }
-    match agent.with_tap(|tap| tap.counters()) {
-        Ok(counters) => {
-            let boot_ns = clock::boot_ns().unwrap_or_default();
+    match agent.with_tap(|tap| tap.reading()) {
+        Ok(Reading { counters, boot_ns }) => {
             statements.write(agent, boot_ns, jiff::Timestamp::now(), &counters, true);
         }
         Err(error) => tracing::error!(%error, "the last cap statements are missing"),

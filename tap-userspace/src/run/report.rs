@@ -12,6 +12,7 @@ use crate::control::status::{
 };
 use crate::directive::Directive;
 use crate::directive::restriction::Restriction;
+use crate::loader::Reading;
 use crate::metrics::interface;
 use crate::metrics::share::Shares;
 use crate::order::Order;
@@ -22,11 +23,11 @@ use tap_common::limits::PPM;
 
 /// The state now. Counters that cannot be read are zero, and the log says why.
 pub(super) fn status(agent: &Agent) -> Status {
-    let counters = agent.with_tap(|tap| tap.counters()).unwrap_or_else(|error| {
-        tracing::error!(%error, "counters");
-        Counters::default()
-    });
-    let counters_read_boot_ns = clock::boot_ns().unwrap_or_default();
+    let Reading { counters, boot_ns: counters_read_boot_ns } =
+        agent.with_tap(|tap| tap.reading()).unwrap_or_else(|error| {
+            tracing::error!(%error, "counters");
+            Reading::default()
+        });
     let program = lock(&agent.tap).as_ref().and_then(|tap| tap.program_info().map(|info| hex::encode(info.digest)));
     let config = &agent.config;
     let facility_share_ppm = lock(&agent.permission).facility_share_ppm;

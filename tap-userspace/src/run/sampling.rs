@@ -21,9 +21,9 @@ use super::error::RunError;
 use super::measure::Measure;
 use super::swap;
 use crate::audit::Leaf;
-use crate::clock;
 use crate::ipfix::encode::{SelectorStatistics, selector_statistics};
 use crate::limits::SAMPLING_STEP;
+use crate::loader::Reading;
 use controller::{Controller, Totals};
 use jiff::Timestamp;
 use std::sync::atomic::Ordering;
@@ -115,8 +115,7 @@ fn until_next_step(now: Timestamp) -> Duration {
 
 fn step(agent: &Agent) -> Result<(), RunError> {
     let facility_share_ppm = lock(&agent.permission).facility_share_ppm;
-    let counters = agent.with_tap(|tap| tap.counters())?;
-    let now_ns = clock::boot_ns().map_err(|error| RunError::failed("clock", error))?;
+    let Reading { counters, boot_ns: now_ns } = agent.with_tap(|tap| tap.reading())?;
     for (measure, counted) in agent.measures.iter().zip(&counters.measures) {
         let share_ppm = measure.share_ppm().min(facility_share_ppm);
         let bits = u128::from(agent.host.facility.capacity_bits_per_second) * u128::from(share_ppm);
