@@ -42,6 +42,9 @@ static PREFILTER6_WORDS: u32 = 1;
 /// Words of the rule masks in use.
 #[unsafe(no_mangle)]
 static RULE_WORDS: u32 = 4;
+/// 1: the brief way is open (`tap_common::path::brief::is_open`).
+#[unsafe(no_mangle)]
+static BRIEF: u32 = 0;
 /// Mirror transport that is removed, a `KIND_*` of `tap_common::path::transport`; 0: none.
 #[unsafe(no_mangle)]
 static TRANSPORT: u32 = 0;
@@ -79,6 +82,11 @@ pub fn is_laboratory() -> bool {
 #[inline(always)]
 pub fn is_inline() -> bool {
     load_time!(INLINE) != 0
+}
+
+#[inline(always)]
+pub fn is_brief() -> bool {
+    load_time!(BRIEF) != 0
 }
 
 #[inline(always)]

@@ -40,10 +40,14 @@ pub fn observe_in<W: World>(ctx: &XdpContext, world_of: impl FnOnce(KernelWorld)
     if constant::is_laboratory() {
         reset(decision);
     }
-    let Some(world) = KernelWorld::new(cpu) else { return };
-    let mut world = world_of(world);
-    decide(&mut frame, &mut world, decision);
-    world.settle(decision);
+    let mut world = world_of(KernelWorld::new(cpu));
+    if decide(&mut frame, &mut world, decision) {
+        count::settled(cpu, decision);
+        if constant::is_laboratory() {
+            maps::show(decision);
+        }
+        return;
+    }
     count::verdicts(cpu, decision);
     if decision.selected != 0 && decision.outcome.0 as usize >= FACILITY_VERDICTS {
         emit::records(cpu, decision);

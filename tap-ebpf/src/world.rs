@@ -16,18 +16,16 @@ use tap_common::path::world::{Credit, Dimension, Exact, Trie, World};
 /// The maps, seen from one CPU.
 pub struct KernelWorld {
     cpu: *mut CpuState,
+    /// Null until [`World::prepare`], as the constants after it, which are asked for often: most packets need neither.
     shared: *mut Shared,
-    /// Constants that are asked for often: read once.
     measures: u32,
     laboratory: bool,
 }
 
 impl KernelWorld {
-    /// `None` never happens: an array of one element always has it; the verifier asks for the check.
     #[inline(always)]
-    pub fn new(cpu: *mut CpuState) -> Option<Self> {
-        let shared = maps::SHARED.get_ptr_mut(0)?;
-        Some(Self { cpu, shared, measures: constant::measures(), laboratory: constant::is_laboratory() })
+    pub fn new(cpu: *mut CpuState) -> Self {
+        Self { cpu, shared: core::ptr::null_mut(), measures: 0, laboratory: false }
     }
 }
 
@@ -64,6 +62,38 @@ impl World for KernelWorld {
     }
 
     #[inline(always)]
+    fn is_brief(&self) -> bool {
+        constant::is_brief()
+    }
+
+    #[inline(always)]
+    fn prepare(&mut self) -> bool {
+        // An array of one element always has it; the verifier asks for the check.
+        let Some(shared) = maps::SHARED.get_ptr_mut(0) else { return false };
+        self.shared = shared;
+        self.measures = constant::measures();
+        self.laboratory = constant::is_laboratory();
+        true
+    }
+
+    #[inline(always)]
+    fn ready(&mut self) -> Option<u64> {
+        // SAFETY: this CPU's own element, and a helper without arguments.
+        unsafe { ((*self.cpu).ready_jiffies == bpf_jiffies64()).then_some((*self.cpu).ready_threshold) }
+    }
+
+    #[inline(always)]
+    fn set_ready(&mut self, threshold: Option<u64>) {
+        // SAFETY: this CPU's own element.
+        unsafe {
+            // Volatile: the compiler would make the two zeros a call of a loop over bytes.
+            let jiffies = if threshold.is_some() { (*self.cpu).jiffies } else { 0 };
+            core::ptr::write_volatile(&raw mut (*self.cpu).ready_jiffies, jiffies);
+            core::ptr::write_volatile(&raw mut (*self.cpu).ready_threshold, threshold.unwrap_or(0));
+        }
+    }
+
+    #[inline(always)]
     fn now_exact_ns(&mut self) -> u64 {
         // SAFETY: a helper without arguments.
         let now_ns = if self.laboratory { injected_ns() } else { unsafe { bpf_ktime_get_boot_ns() } };
@@ -82,6 +112,11 @@ impl World for KernelWorld {
     }
 
     #[inline(always)]
+    fn is_shown(&self) -> bool {
+        constant::is_laboratory()
+    }
+
+    #[inline(always)]
     fn measures(&self) -> u32 {
         self.measures
     }
@@ -89,7 +124,7 @@ impl World for KernelWorld {
     #[inline(always)]
     fn lease(&self, slot: u32) -> Lease {
         let slot = slot as usize;
-        if slot >= MEASURES_MAX {
+        if slot >= MEASURES_MAX || self.shared.is_null() {
             return Lease::default();
         }
         // SAFETY: a field of the map's element; volatile, because the agent writes its words, one at a time, while the
@@ -107,7 +142,7 @@ impl World for KernelWorld {
     #[inline(always)]
     fn sampling_threshold(&self, slot: u32) -> u64 {
         let slot = slot as usize;
-        if slot >= MEASURES_MAX {
+        if slot >= MEASURES_MAX || self.shared.is_null() {
             return 0;
         }
         // SAFETY: as above.
@@ -132,7 +167,7 @@ impl World for KernelWorld {
     #[inline(always)]
     fn cap(&self, bucket: u32) -> CapPolicy {
         let bucket = bucket as usize;
-        if bucket >= BUCKETS {
+        if bucket >= BUCKETS || self.shared.is_null() {
             return CapPolicy::default();
         }
         // SAFETY: a field of the map's element. The agent writes it before the first lease, and afterwards only smaller
@@ -180,8 +215,8 @@ impl World for KernelWorld {
     }
 
     #[inline(always)]
-    fn uses(&self, dimension: Dimension) -> bool {
-        constant::dimensions() & dimension as u32 != 0
+    fn dimensions(&self) -> u32 {
+        constant::dimensions()
     }
 
     #[inline(always)]
@@ -332,7 +367,7 @@ impl KernelWorld {
     fn word(&self, bucket: u32) -> Option<*mut u64> {
         let bucket = bucket as usize;
         // SAFETY: a field of the map's element.
-        (bucket < BUCKETS).then(|| unsafe {
+        (bucket < BUCKETS && !self.shared.is_null()).then(|| unsafe {
             let bucket = (&raw mut (*self.shared).buckets).cast::<Bucket>().add(bucket);
             &raw mut (*bucket).word
         })

@@ -182,10 +182,21 @@ pub fn selector_set(random: &mut Random, rules: usize) -> Value {
     json!({"measure": "m-laboratory", "version": 1, "standard": "s-laboratory", "rules": rules})
 }
 
-/// The same with payload conditions beside some rules' others, `signatures` at most. Generated payloads are all 0xaa, so
+/// The same with no other fields than addresses, ports and protocol, as most sets have them: those packets' way is the brief one.
+pub fn common_selector_set(random: &mut Random, rules: usize) -> Value {
+    let rules: Vec<Value> = (0..rules).map(|number| rule_of(random, number, &[])).collect();
+    json!({"measure": "m-laboratory", "version": 1, "standard": "s-laboratory", "rules": rules})
+}
+
+/// [`selector_set`] with payload conditions beside some rules' others, `signatures` at most. Generated payloads are all 0xaa, so
 /// that most of them hold where the packet reaches far enough.
 pub fn payload_selector_set(random: &mut Random, rules: usize, signatures: usize) -> Value {
-    let mut set = selector_set(random, rules);
+    let set = selector_set(random, rules);
+    with_payload(random, set, signatures)
+}
+
+/// A set with payload conditions beside some rules' others, `signatures` at most.
+pub fn with_payload(random: &mut Random, mut set: Value, signatures: usize) -> Value {
     let mut left = signatures;
     for rule in set.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
         let conditions = rule.get_mut("conditions").and_then(Value::as_array_mut);
@@ -215,15 +226,21 @@ fn payload(random: &mut Random) -> Value {
 
 /// A rule of [`selector_set`], with the id `r` and its number.
 pub fn rule(random: &mut Random, number: usize) -> Value {
+    rule_of(random, number, &["tcp-flags", "ip-length", "fragment"])
+}
+
+/// A rule with conditions on an address, a port or one of `rare`, and some more.
+fn rule_of(random: &mut Random, number: usize, rare: &[&'static str]) -> Value {
     let mut fields = vec![random.pick(["source-address", "destination-address", "address"])];
-    fields.push(random.pick(["source-port", "destination-port", "port", "tcp-flags", "ip-length", "fragment"]));
+    let second: Vec<&str> = ["source-port", "destination-port", "port"].iter().chain(rare).copied().collect();
+    fields.extend(second.get(random.index(0..second.len())));
     for more in ["source-address", "destination-address", "address", "source-port", "destination-port", "port"] {
         if random.chance(8) && !fields.contains(&more) {
             fields.push(more);
         }
     }
-    for more in ["protocol", "tcp-flags", "ip-length", "fragment"] {
-        if random.chance(15) && !fields.contains(&more) {
+    for more in ["protocol"].iter().chain(rare) {
+        if random.chance(15) && !fields.contains(more) {
             fields.push(more);
         }
     }

@@ -112,14 +112,18 @@ impl World for Charge<'_> {
     fn policy(&self) -> &Policy {
         unreachable!("the cap asks for no policy of rules")
     }
+    fn is_shown(&self) -> bool {
+        true
+    }
+
     fn sampling_on(&self) -> bool {
         true
     }
     fn cap_on(&self) -> bool {
         true
     }
-    fn uses(&self, _dimension: Dimension) -> bool {
-        false
+    fn dimensions(&self) -> u32 {
+        0
     }
     fn rule_words(&self) -> usize {
         1

@@ -19,6 +19,10 @@ pub struct CpuState {
     pub now_cached_ns: u64,
     /// Its epoch: this target has no cheap division by a constant.
     pub epoch_cached: u64,
+    /// `jiffies` as they were when the only measure was last found live; 0 when it was not.
+    pub ready_jiffies: u64,
+    /// Its sampling threshold, as read then.
+    pub ready_threshold: u64,
     /// Sequence of the next record.
     pub sequence: u64,
     /// The packet being decided about. It lives here and not on the stack, because the verifier tracks every value on
@@ -26,4 +30,4 @@ pub struct CpuState {
     pub decision: Decision,
 }
 
-const _: () = assert!(size_of::<CpuState>() == size_of::<Counters>() + 16 * BUCKETS + 32 + size_of::<Decision>());
+const _: () = assert!(size_of::<CpuState>() == size_of::<Counters>() + 16 * BUCKETS + 48 + size_of::<Decision>());

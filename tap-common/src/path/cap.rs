@@ -52,19 +52,26 @@ pub fn admit<W: World>(world: &mut W, out: &mut Decision) {
 /// Charges `bytes` to bucket `bucket` at this CPU's cached time; whether they were admitted.
 #[inline(always)]
 pub fn charge<W: World>(world: &mut W, bucket: u32, bytes: u32) -> bool {
+    // Most packets are paid for with credit at hand.
+    charge_at_hand(world, bucket, bytes) || charge_shared(world, bucket, u64::from(bytes))
+}
+
+/// Charges `bytes` to this CPU's credit of a bucket, if that does; whether it did.
+#[inline(always)]
+pub fn charge_at_hand<W: World>(world: &mut W, bucket: u32, bytes: u32) -> bool {
     let bytes = u64::from(bytes);
     let credit = world.credit(bucket);
-    // Most packets are paid for with credit at hand.
-    if credit.epoch >= world.epoch_cached() && credit.bytes >= bytes {
+    let does = credit.epoch >= world.epoch_cached() && credit.bytes >= bytes;
+    if does {
         world.set_credit(bucket, Credit { epoch: credit.epoch, bytes: credit.bytes - bytes });
-        return true;
     }
-    charge_shared(world, bucket, bytes, credit)
+    does
 }
 
 /// The same where the credit at hand does not do.
 #[inline(always)]
-fn charge_shared<W: World>(world: &mut W, bucket: u32, bytes: u64, mut credit: Credit) -> bool {
+fn charge_shared<W: World>(world: &mut W, bucket: u32, bytes: u64) -> bool {
+    let mut credit = world.credit(bucket);
     let mut epoch = world.epoch_cached();
     let mut tries = 0;
     // Twice at most: a tick may be longer than an epoch, so before a packet is refused the clock is read exactly.

@@ -11,17 +11,24 @@ use crate::limits::MEASURES_MAX;
 /// Sets in `out.live` the slots that are live by the cached clock, as bits; up to one tick too strict, never too lenient.
 #[inline(always)]
 pub fn live<W: World>(world: &W, now_cached_ns: u64, out: &mut Decision) {
-    let latest_ns = now_cached_ns.wrapping_add(world.tick_ns());
     out.live = 0;
     let mut slot = 0;
     while slot < MEASURES_MAX as u32 && slot < world.measures() {
-        let lease = world.lease(slot);
-        if lease.not_before_ns <= now_cached_ns && latest_ns < lease.deadline_ns {
+        if is_live(world, slot, now_cached_ns) {
             out.live |= 1 << slot;
         }
         settle_slot(world, out);
         slot += 1;
     }
+}
+
+/// Whether a slot is live by the cached clock.
+#[inline(always)]
+#[must_use]
+pub fn is_live<W: World>(world: &W, slot: u32, now_cached_ns: u64) -> bool {
+    let lease = world.lease(slot);
+    let latest_ns = now_cached_ns.wrapping_add(world.tick_ns());
+    lease.not_before_ns <= now_cached_ns && latest_ns < lease.deadline_ns
 }
 
 /// Whether `lease` is live at exactly `now_ns`: selected packets are held against this.

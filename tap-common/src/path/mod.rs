@@ -7,6 +7,7 @@
     reason = "header fields are cut out of wider words; a checked conversion would be a branch for each"
 )]
 
+pub mod brief;
 pub mod cap;
 pub mod direction;
 pub mod exact;
@@ -28,18 +29,48 @@ mod tests;
 
 use crate::abi::counter::{FacilityVerdict, Verdict};
 use crate::limits::{LINE_OVERHEAD_BYTES, MEASURES_MAX};
+use brief::Brief;
 use direction::Direction;
 use frame::Frame;
 use verdict::{Decision, Outcome};
 use world::{World, settle_slot};
 
 /// Decides about one packet. Verdicts stand in `out`; a record may be made for each slot in `out.selected`, and only then.
+/// Returns whether the brief way settled it: then `out` has its outcome and bytes, and the rest only if the world is shown.
 #[inline(always)]
-pub fn decide<F: Frame, W: World>(frame: &mut F, world: &mut W, out: &mut Decision) {
+pub fn decide<F: Frame, W: World>(frame: &mut F, world: &mut W, out: &mut Decision) -> bool {
+    let brief = brief::decide(frame, world, out);
+    if brief == Brief::Settled {
+        return true;
+    }
+    if !world.prepare() {
+        out.clear_verdicts();
+        facility(frame, out, FacilityVerdict::NoLease);
+        return false;
+    }
+    match brief {
+        Brief::Settled => return true,
+        Brief::Possible => {
+            let verdict = matching(frame, world, out);
+            conclude(world, out, verdict);
+        }
+        Brief::Other => whole(frame, world, out),
+    }
+    world.settle(out);
+    false
+}
+
+/// The same for any packet.
+#[inline(always)]
+pub fn whole<F: Frame, W: World>(frame: &mut F, world: &mut W, out: &mut Decision) {
     let now_ns = world.now_cached_ns();
     out.time_ns = now_ns;
     out.clear_verdicts();
     lease::live(world, now_ns, out);
+    if world.measures() == 1 {
+        let threshold = world.sampling_threshold(0);
+        world.set_ready((out.live != 0).then_some(threshold));
+    }
     if out.live == 0 {
         facility(frame, out, FacilityVerdict::NoLease);
         return;
@@ -52,7 +83,14 @@ pub fn decide<F: Frame, W: World>(frame: &mut F, world: &mut W, out: &mut Decisi
     out.parsed = 1;
     world.settle(out);
     (out.frame_bytes, out.line_bytes) = parse::line_bytes(frame, &out.headers);
-    out.outcome = Outcome::measure(stages(frame, world, out));
+    let verdict = stages(frame, world, out);
+    conclude(world, out, verdict);
+}
+
+/// The outcome, by the verdict of the measure that came furthest.
+#[inline(always)]
+fn conclude<W: World>(world: &W, out: &mut Decision, verdict: Verdict) {
+    out.outcome = Outcome::measure(verdict);
     if world.measures() > 1 || out.live == 0 {
         out.outcome = of_first_live(out);
     }
@@ -86,7 +124,17 @@ fn stages<F: Frame, W: World>(frame: &F, world: &mut W, out: &mut Decision) -> V
         return Verdict::OverCap;
     }
     world.settle(out);
-    if !select::select(frame, world, out.admitted, &out.headers, &mut out.rules) {
+    if !select::fields(world, out.admitted, &out.headers, &mut out.rules) {
+        return Verdict::NotMatched;
+    }
+    matching(frame, world, out)
+}
+
+/// The stages of a packet whose fields match a rule.
+#[inline(always)]
+fn matching<F: Frame, W: World>(frame: &F, world: &mut W, out: &mut Decision) -> Verdict {
+    world.settle(out);
+    if !select::certain(frame, world, &out.headers, &mut out.rules) {
         return Verdict::NotMatched;
     }
     world.settle(out);

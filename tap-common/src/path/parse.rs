@@ -129,15 +129,24 @@ pub(super) fn common<F: Frame>(frame: &F, headers: &mut Headers) -> bool {
     if fields.kind >> 8 != COMMON_KIND || is_fragment || ETHERNET_BYTES + total_length > frame.first_buffer_length() {
         return false;
     }
-    headers.tcp_flags = 0;
-    headers.payload_offset = (ETHERNET_BYTES + IPV4_BYTES_MIN + UDP_BYTES) as u16;
-    headers.flags = FLAG_PORTS;
-    if protocol == PROTOCOL_TCP && total_length >= IPV4_BYTES_MIN + 14 && fields.tcp >= 5 << 12 {
-        headers.tcp_flags = fields.tcp as u8;
-        headers.payload_offset = (ETHERNET_BYTES + IPV4_BYTES_MIN) as u16 + (fields.tcp >> 12) * 4;
-        headers.flags = FLAG_PORTS | FLAG_TCP_FLAGS;
-    } else if protocol != PROTOCOL_UDP || total_length < IPV4_BYTES_MIN + 4 {
-        return false;
+    match protocol {
+        PROTOCOL_TCP => {
+            if total_length < IPV4_BYTES_MIN + 14 || fields.tcp < 5 << 12 {
+                return false;
+            }
+            headers.tcp_flags = fields.tcp as u8;
+            headers.payload_offset = (ETHERNET_BYTES + IPV4_BYTES_MIN) as u16 + (fields.tcp >> 12) * 4;
+            headers.flags = FLAG_PORTS | FLAG_TCP_FLAGS;
+        }
+        PROTOCOL_UDP => {
+            if total_length < IPV4_BYTES_MIN + 4 {
+                return false;
+            }
+            headers.tcp_flags = 0;
+            headers.payload_offset = (ETHERNET_BYTES + IPV4_BYTES_MIN + UDP_BYTES) as u16;
+            headers.flags = FLAG_PORTS;
+        }
+        _ => return false,
     }
     headers.source = [0, IPV4_MAPPED | u64::from(fields.source)];
     headers.destination = [0, IPV4_MAPPED | u64::from(fields.destination)];
@@ -150,6 +159,69 @@ pub(super) fn common<F: Frame>(frame: &F, headers: &mut Headers) -> bool {
     headers.fragment = Fragment::None as u8;
     true
 }
+
+/// The same for IPv6: Ethernet without tags, at most [`COMMON_EXTENSIONS_MAX`] extension headers that are neither fragment nor
+/// authentication header, TCP or UDP.
+#[inline(always)]
+pub(super) fn common6<F: Frame>(frame: &F, headers: &mut Headers) -> bool {
+    let Some([first, source_high, source_low, destination_high, destination_low]) = frame.load_40(ETHERNET_BYTES)
+    else {
+        return false;
+    };
+    let ip_length = IPV6_BYTES + ((first >> 16) & 0xffff) as u32;
+    let end = ETHERNET_BYTES + ip_length;
+    if frame.load_u16(ETHERNET_BYTES - 2) != Some(ETHERTYPE_IPV6) {
+        return false;
+    }
+    if first >> 60 != 6 || end > frame.first_buffer_length() {
+        return false;
+    }
+    let mut protocol = (first >> 8) as u8;
+    let mut offset = ETHERNET_BYTES + IPV6_BYTES;
+    let mut walked = 0;
+    while matches!(protocol, PROTOCOL_HOP_BY_HOP | PROTOCOL_ROUTING | PROTOCOL_DESTINATION_OPTIONS) {
+        let Some(header) = frame.load_u16(offset) else { return false };
+        protocol = (header >> 8) as u8;
+        offset += (u32::from(header as u8) + 1) * 8;
+        walked += 1;
+        if walked > COMMON_EXTENSIONS_MAX {
+            return false;
+        }
+    }
+    let Some((ports, tcp)) = frame.load_14(offset) else { return false };
+    match protocol {
+        PROTOCOL_TCP => {
+            if offset + 14 > end || tcp < 5 << 12 {
+                return false;
+            }
+            headers.tcp_flags = tcp as u8;
+            headers.payload_offset = offset as u16 + (tcp >> 12) * 4;
+            headers.flags = FLAG_PORTS | FLAG_TCP_FLAGS;
+        }
+        PROTOCOL_UDP => {
+            if offset + 14 > end {
+                return false;
+            }
+            headers.tcp_flags = 0;
+            headers.payload_offset = (offset + UDP_BYTES) as u16;
+            headers.flags = FLAG_PORTS;
+        }
+        _ => return false,
+    }
+    headers.source = [source_high, source_low];
+    headers.destination = [destination_high, destination_low];
+    headers.ip_length = ip_length;
+    headers.ip_offset = ETHERNET_BYTES;
+    headers.source_port = (ports >> 16) as u16;
+    headers.destination_port = ports as u16;
+    headers.protocol = protocol;
+    headers.ip_version = 6;
+    headers.fragment = Fragment::None as u8;
+    true
+}
+
+/// Extension headers of the commonest shape: of more the walk tells what is wrong.
+const COMMON_EXTENSIONS_MAX: u32 = 2;
 
 /// Walks the headers of any frame.
 #[inline(always)]
@@ -167,10 +239,16 @@ pub(super) fn walk<F: Frame>(frame: &F, headers: &mut Headers) -> Result<(), Rea
 pub fn line_bytes<F: Frame>(frame: &F, headers: &Headers) -> (u32, u32) {
     let stated = headers.ip_offset.wrapping_add(headers.ip_length);
     let first = frame.first_buffer_length();
-    let certain = first < FIRST_BUFFER_CERTAIN_BYTES && stated <= first;
-    let captured = if certain { first } else { frame.length() };
+    let captured = if stated <= first { captured_bytes(frame) } else { frame.length() };
     let longer = if stated > captured { stated } else { captured };
     (captured, longer.wrapping_add(LINE_OVERHEAD_BYTES))
+}
+
+/// Bytes of a frame as captured, where the first buffer holds all that the IP length speaks of.
+#[inline(always)]
+pub(super) fn captured_bytes<F: Frame>(frame: &F) -> u32 {
+    let first = frame.first_buffer_length();
+    if first < FIRST_BUFFER_CERTAIN_BYTES { first } else { frame.length() }
 }
 
 /// Whether `end` is behind the frame's last byte; most often its first buffer tells.

@@ -9,6 +9,7 @@ use super::frame::Frame;
 use super::parse::Headers;
 use super::payload;
 use super::world::{Dimension, World};
+use crate::abi::policy::MeasurePolicy;
 use crate::abi::record::{FLAG_PORTS, FLAG_TCP_FLAGS};
 use crate::abi::rule::{ClassMasks, RuleMask};
 use crate::limits::{CONDITION_KINDS, RULE_WORDS};
@@ -18,62 +19,106 @@ pub const TCP_FLAGS_ABSENT: u32 = 256;
 const NONE: RuleMask = [0; 4];
 const NO_MASKS: ClassMasks = ClassMasks { source: NONE, destination: NONE, either: NONE };
 
-/// Rules of the measures `admitted` (bits of slots) that match the packet, with at least as many counted conditions as each
-/// measure's basis asks. Returns whether there is one; `out` holds them then.
+/// Rules of the measures `admitted` (bits of slots) whose fields match the packet. Returns whether there is one; `out` holds
+/// them then.
 ///
 /// Most generations have at most 64 rules, whose masks are one word: for them the same is done with one word alone (of the two
 /// ways the load-time constant leaves one; measured: 2 ns of 54).
 #[inline(always)]
-pub fn select<F: Frame, W: World>(frame: &F, world: &W, admitted: u8, headers: &Headers, out: &mut RuleMask) -> bool {
+pub fn fields<W: World>(world: &W, admitted: u8, headers: &Headers, out: &mut RuleMask) -> bool {
     if world.rule_words() == 1 {
-        in_words::<1, F, W>(frame, world, admitted, headers, out)
+        kept(world, &possible::<1, W>(world, admitted, headers), out)
     } else {
-        in_words::<RULE_WORDS, F, W>(frame, world, admitted, headers, out)
+        kept(world, &possible::<RULE_WORDS, W>(world, admitted, headers), out)
+    }
+}
+
+/// Keeps of the rules whose fields match those that match wholly, with at least as many counted conditions as each measure's
+/// basis asks. Returns whether there is one; `out` holds them then.
+#[inline(always)]
+pub fn certain<F: Frame, W: World>(frame: &F, world: &W, headers: &Headers, out: &mut RuleMask) -> bool {
+    if world.rule_words() == 1 {
+        let [first, ..] = *out;
+        certain_in(frame, world, headers, [first], out)
+    } else {
+        certain_in(frame, world, headers, *out, out)
     }
 }
 
 #[inline(always)]
-fn in_words<const WORDS: usize, F: Frame, W: World>(
+fn certain_in<const WORDS: usize, F: Frame, W: World>(
     frame: &F,
     world: &W,
-    admitted: u8,
     headers: &Headers,
+    mut rules: [u64; WORDS],
     out: &mut RuleMask,
 ) -> bool {
-    let mut rules: [u64; WORDS] = rules_of(world, admitted);
-    if world.uses(Dimension::Protocol) {
-        narrow(&mut rules, world.protocol_mask(headers.protocol));
-    }
-    if world.uses(Dimension::TcpFlags) {
-        let present = headers.flags & FLAG_TCP_FLAGS != 0;
-        let index = if present { u32::from(headers.tcp_flags) } else { TCP_FLAGS_ABSENT };
-        narrow(&mut rules, world.tcp_flags_mask(index));
-    }
-    if world.uses(Dimension::Fragment) {
-        narrow(&mut rules, world.fragment_mask(headers.fragment));
-    }
-    if world.uses(Dimension::IpLength) {
-        narrow(&mut rules, world.ip_length_mask(world.ip_length_class(headers.ip_length)));
-    }
-    ports(world, &mut rules, headers);
-    if is_empty(&rules) {
-        return false;
-    }
-    addresses(world, &mut rules, headers);
-    if is_empty(&rules) {
-        return false;
-    }
     enough_conditions(world, &mut rules);
     if world.uses(Dimension::Payload) && !is_empty(&rules) {
         payload::narrow(frame, world, headers, &mut rules);
     }
-    if is_empty(&rules) {
+    keep(world, &rules, out);
+    !is_empty(&rules)
+}
+
+/// Whether there is a rule; `out` holds them then, and keeps what it was otherwise.
+#[inline(always)]
+fn kept<const WORDS: usize, W: World>(world: &W, rules: &[u64; WORDS], out: &mut RuleMask) -> bool {
+    if is_empty(rules) {
         return false;
     }
+    keep(world, rules, out);
+    true
+}
+
+/// Writes the rules down; those behind the words in use are none.
+#[inline(always)]
+pub fn keep<const WORDS: usize, W: World>(world: &W, rules: &[u64; WORDS], out: &mut RuleMask) {
     for (word, out) in out.iter_mut().enumerate() {
         *out = rules.get(word).copied().unwrap_or(world.no_rules());
     }
-    true
+}
+
+/// Rules of the measures `admitted` whose fields match: every dimension but the payload.
+#[inline(always)]
+fn possible<const WORDS: usize, W: World>(world: &W, admitted: u8, headers: &Headers) -> [u64; WORDS] {
+    let mut rules: [u64; WORDS] = rules_of(world, admitted);
+    let dimensions = world.dimensions();
+    if uses(dimensions, Dimension::Protocol) {
+        narrow(&mut rules, world.protocol_mask(headers.protocol));
+    }
+    if dimensions & RARE != 0 {
+        rare(world, dimensions, &mut rules, headers);
+    }
+    ports(world, dimensions, &mut rules, headers);
+    if !is_empty(&rules) {
+        addresses(world, dimensions, &mut rules, headers);
+    }
+    rules
+}
+
+/// The same of a generation with one measure, one word of rules and none of the [`RARE`] dimensions.
+#[inline(always)]
+pub(super) fn common<W: World>(world: &W, headers: &Headers) -> u64 {
+    let dimensions = world.dimensions();
+    let [MeasurePolicy { rules: [first, ..], .. }, ..] = &world.policy().measures;
+    let mut rules = [*first];
+    if uses(dimensions, Dimension::Protocol) {
+        narrow(&mut rules, world.protocol_mask(headers.protocol));
+    }
+    ports(world, dimensions, &mut rules, headers);
+    if !is_empty(&rules) {
+        addresses(world, dimensions, &mut rules, headers);
+    }
+    let [rules] = rules;
+    rules
+}
+
+/// Whether a dimension is among these. They are asked for once: each question to the world is a load, even where its answer leaves
+/// nothing of the branch behind.
+#[inline(always)]
+fn uses(dimensions: u32, dimension: Dimension) -> bool {
+    dimensions & dimension as u32 != 0
 }
 
 /// All rules of the measures `admitted`.
@@ -104,32 +149,49 @@ fn or<const WORDS: usize>(rules: &mut [u64; WORDS], more: &RuleMask) {
     }
 }
 
+/// Dimensions that most generations do without.
+pub(super) const RARE: u32 = Dimension::TcpFlags as u32 | Dimension::Fragment as u32 | Dimension::IpLength as u32;
+
 #[inline(always)]
-fn ports<const WORDS: usize, W: World>(world: &W, rules: &mut [u64; WORDS], headers: &Headers) {
-    let either = world.uses(Dimension::PortEither);
-    let (source, destination) = (world.uses(Dimension::PortSource), world.uses(Dimension::PortDestination));
+fn rare<const WORDS: usize, W: World>(world: &W, dimensions: u32, rules: &mut [u64; WORDS], headers: &Headers) {
+    if uses(dimensions, Dimension::TcpFlags) {
+        let present = headers.flags & FLAG_TCP_FLAGS != 0;
+        let index = if present { u32::from(headers.tcp_flags) } else { TCP_FLAGS_ABSENT };
+        narrow(rules, world.tcp_flags_mask(index));
+    }
+    if uses(dimensions, Dimension::Fragment) {
+        narrow(rules, world.fragment_mask(headers.fragment));
+    }
+    if uses(dimensions, Dimension::IpLength) {
+        narrow(rules, world.ip_length_mask(world.ip_length_class(headers.ip_length)));
+    }
+}
+
+#[inline(always)]
+fn ports<const WORDS: usize, W: World>(world: &W, dimensions: u32, rules: &mut [u64; WORDS], headers: &Headers) {
     let present = headers.flags & FLAG_PORTS != 0;
-    if source || either {
+    if dimensions & (Dimension::PortSource as u32 | Dimension::PortEither as u32) != 0 {
         let class = if present { world.port_class(headers.source_port) } else { 0 };
         let at_source = world.port_masks(class);
-        if source {
+        if uses(dimensions, Dimension::PortSource) {
             narrow(rules, at_source.map(|masks| &masks.source));
         }
-        if either {
+        if uses(dimensions, Dimension::PortEither) {
             let class = if present { world.port_class(headers.destination_port) } else { 0 };
             narrow_either(rules, at_source, world.port_masks(class));
         }
     }
-    if destination {
+    if uses(dimensions, Dimension::PortDestination) {
         let class = if present { world.port_class(headers.destination_port) } else { 0 };
         narrow(rules, world.port_masks(class).map(|masks| &masks.destination));
     }
 }
 
 #[inline(always)]
-fn addresses<const WORDS: usize, W: World>(world: &W, rules: &mut [u64; WORDS], headers: &Headers) {
-    let either = world.uses(Dimension::AddressEither);
-    let (source, destination) = (world.uses(Dimension::AddressSource), world.uses(Dimension::AddressDestination));
+fn addresses<const WORDS: usize, W: World>(world: &W, dimensions: u32, rules: &mut [u64; WORDS], headers: &Headers) {
+    let either = uses(dimensions, Dimension::AddressEither);
+    let (source, destination) =
+        (uses(dimensions, Dimension::AddressSource), uses(dimensions, Dimension::AddressDestination));
     if !(source || destination || either) {
         return;
     }

@@ -6,7 +6,7 @@ use super::parse::Headers;
 use super::sample::{flow_hash, is_sampled};
 use super::transport::MirrorTransport;
 use super::verdict::Decision;
-use super::world::{Credit, Dimension, Exact, Trie, World};
+use super::world::{Credit, Exact, Trie, World};
 use crate::abi::policy::{CapPolicy, FACILITY_BUCKET, Lease, MeasurePolicy, Policy};
 use crate::abi::record::FLAG_PORTS;
 use crate::abi::rule::{ClassMasks, RuleMask, Signature};
@@ -59,6 +59,10 @@ impl World for Cpu<'_> {
     fn policy(&self) -> &Policy {
         const { &Policy { counted: [[0; 4]; 7], asked: [[0; 4]; 7], measures: [NO_MEASURE; MEASURES_MAX], sampling_seed: 0 } }
     }
+    fn is_shown(&self) -> bool {
+        true
+    }
+
     fn sampling_on(&self) -> bool {
         true
     }
@@ -88,8 +92,8 @@ impl World for Cpu<'_> {
         }
         same
     }
-    fn uses(&self, _dimension: Dimension) -> bool {
-        false
+    fn dimensions(&self) -> u32 {
+        0
     }
     fn rule_words(&self) -> usize {
         1

@@ -11,8 +11,8 @@ use super::world::{Exact, Trie, World};
 /// Set in a word that names a node.
 pub const NODE: u32 = 1 << 31;
 
-/// Set in a word of a root: full-length addresses that begin with these sixteen bits stand in the hashed table, which is asked
-/// before the trie. Most roots' words do not have it, and most packets are spared the second table.
+/// Set in a value: full-length addresses that lead to this word stand in the hashed table, which is asked first. Most values do not
+/// have it, and most packets are spared the second table.
 pub const EXACT_BELOW: u32 = 1 << 30;
 
 /// The value of an address, given as two 64-bit halves (IPv4 as `::ffff:a.b.c.d`).
@@ -25,48 +25,46 @@ pub fn find<W: World>(world: &W, four: Trie, six: Trie, ip_version: u8, address:
 fn find4<W: World>(world: &W, trie: Trie, address: [u64; 2]) -> u32 {
     let low = address[1] as u32;
     let mut word = world.trie_root(trie, (low >> 16) as u16);
-    if word & EXACT_BELOW != 0 {
-        let class = exact::find(world, Exact::Four, address);
-        if class != 0 {
-            return class;
-        }
-        word &= !EXACT_BELOW;
-    }
     if word & NODE != 0 {
         word = world.trie_word(trie, word & !NODE, (low >> 8) as u8);
         if word & NODE != 0 {
             word = world.trie_word(trie, word & !NODE, low as u8);
         }
     }
-    leaf(word)
+    leaf(world, Exact::Four, address, word)
 }
 
 #[inline(always)]
 fn find6<W: World>(world: &W, trie: Trie, address: [u64; 2]) -> u32 {
     let [high, low] = address;
-    let mut word = world.trie_root(trie, (high >> 48) as u16);
-    if word & EXACT_BELOW != 0 {
-        let class = exact::find(world, Exact::Six, address);
-        if class != 0 {
-            return class;
-        }
-        word &= !EXACT_BELOW;
-    }
-    // The rest of the address, next byte on top.
-    let mut rest_high = (high << 16) | (low >> 48);
-    let mut rest_low = low << 16;
-    let mut depth = 0;
-    while depth < 14 && word & NODE != 0 {
-        word = world.trie_word(trie, word & !NODE, (rest_high >> 56) as u8);
-        rest_high = (rest_high << 8) | (rest_low >> 56);
-        rest_low <<= 8;
-        depth += 1;
-    }
-    leaf(word)
+    let word = world.trie_root(trie, (high >> 48) as u16);
+    let word = descend(world, trie, word, high, 48);
+    let word = descend(world, trie, word, low, 64);
+    leaf(world, Exact::Six, address, word)
 }
 
-/// A word that still names a node behind the last byte is no value: nothing is known of the address.
+/// Goes on from `word` by the bytes of `half` below its bit `bits`, until there is a value or no byte is left.
 #[inline(always)]
-fn leaf(word: u32) -> u32 {
-    if word & NODE == 0 { word } else { 0 }
+fn descend<W: World>(world: &W, trie: Trie, mut word: u32, half: u64, mut bits: u32) -> u32 {
+    while bits > 0 && word & NODE != 0 {
+        bits -= 8;
+        word = world.trie_word(trie, word & !NODE, (half >> bits) as u8);
+    }
+    word
+}
+
+/// The value that the last word gives. A word that still names a node behind the last byte is no value: nothing is known of the
+/// address.
+#[inline(always)]
+fn leaf<W: World>(world: &W, table: Exact, address: [u64; 2], word: u32) -> u32 {
+    if word & (NODE | EXACT_BELOW) == 0 {
+        return word;
+    }
+    if word & NODE != 0 {
+        return 0;
+    }
+    match exact::find(world, table, address) {
+        0 => word & !EXACT_BELOW,
+        class => class,
+    }
 }

@@ -6,6 +6,7 @@
 use crate::abi::policy::{CapPolicy, Lease, Policy};
 use crate::abi::rule::{ClassMasks, RuleMask, Signature};
 use crate::abi::tables::{Exact4, Exact6};
+use crate::path::brief;
 use crate::path::transport::MirrorTransport;
 use crate::path::trie;
 use crate::path::verdict::Decision;
@@ -80,12 +81,35 @@ pub trait World {
     fn transport(&self) -> Option<MirrorTransport>;
     /// The time, possibly one tick late: a CPU's cached copy. Nanoseconds of the program's clock.
     fn now_cached_ns(&mut self) -> u64;
+    /// Whether the brief way is open (see [`super::brief::is_open`]).
+    #[inline(always)]
+    fn is_brief(&self) -> bool {
+        brief::is_open(self.measures(), self.rule_words() as u32, self.dimensions(), self.transport().is_some())
+    }
+    /// Called before the whole way: what only that one needs is looked up. `false`: it cannot be had.
+    #[inline(always)]
+    fn prepare(&mut self) -> bool {
+        true
+    }
+    /// Sampling threshold of slot 0, if its lease is live at the cached time and that need not be read afresh: what was told by
+    /// [`Self::set_ready`] in this tick. Only a world that is not shown is asked.
+    #[inline(always)]
+    fn ready(&mut self) -> Option<u64> {
+        None
+    }
+    /// What [`Self::ready`] is to answer until the cached time moves on.
+    #[inline(always)]
+    fn set_ready(&mut self, threshold: Option<u64>) {
+        let _ = threshold;
+    }
     /// The time, exactly; it becomes the cached time, for the dearer part is done.
     fn now_exact_ns(&mut self) -> u64;
     /// Epoch of the cached time.
     fn epoch_cached(&self) -> u64;
     /// By how much [`Self::now_cached_ns`] may be late.
     fn tick_ns(&self) -> u64;
+    /// Whether decisions are shown whole, those about packets that are not selected too: in the laboratory and on the host.
+    fn is_shown(&self) -> bool;
     /// Measure slots in use: those from 0 up to this.
     fn measures(&self) -> u32;
     /// Lease of a measure slot.
@@ -108,8 +132,13 @@ pub trait World {
     fn bucket(&self, bucket: u32) -> u64;
     /// Replaces a bucket's word if it still is `expected`; whether it was.
     fn bucket_exchange(&self, bucket: u32, expected: u64, new: u64) -> bool;
+    /// The dimensions in which rules of the generation have conditions, as bits.
+    fn dimensions(&self) -> u32;
     /// Whether any rule of the generation has a condition in this dimension.
-    fn uses(&self, dimension: Dimension) -> bool;
+    #[inline(always)]
+    fn uses(&self, dimension: Dimension) -> bool {
+        self.dimensions() & dimension as u32 != 0
+    }
     /// Words of the rule masks that are in use (1 to 4).
     fn rule_words(&self) -> usize;
     /// A word of a rule mask without a rule: 0. (In the kernel one that the compiler does not know to be 0: it would write several of

@@ -13,7 +13,7 @@ use tap_common::path::decide;
 use tap_common::path::frame::Bytes;
 use tap_common::path::transport::MirrorTransport;
 use tap_common::path::verdict::Decision;
-use tap_common::path::world::{Credit, Dimension, Exact, Trie, World};
+use tap_common::path::world::{Credit, Exact, Trie, World};
 
 /// How a laboratory world is set up; the kernel's takes the same.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +149,10 @@ impl World for HostWorld<'_> {
         &self.tables.fixed.policy
     }
 
+    fn is_shown(&self) -> bool {
+        true
+    }
+
     fn sampling_on(&self) -> bool {
         self.config.sampling
     }
@@ -187,8 +191,8 @@ impl World for HostWorld<'_> {
         same
     }
 
-    fn uses(&self, dimension: Dimension) -> bool {
-        self.tables.dimensions & dimension as u32 != 0
+    fn dimensions(&self) -> u32 {
+        self.tables.dimensions
     }
 
     fn rule_words(&self) -> usize {

@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use tap_common::abi::tables::FixedTables;
+use tap_common::path::brief;
 use tap_common::path::transport::MirrorTransport;
 
 /// The XDP program as built by `cargo xtask build-ebpf`; its source is `tap-ebpf`.
@@ -76,6 +77,8 @@ pub(super) fn load_object(
     let (transport_port, [transport_high, transport_low]) = (u32::from(transport.port), transport.local6);
     let (exact4, exact6) = (tables.exact4.bucket_count(), tables.exact6.bucket_count());
     let (prefilter4, prefilter6) = (tables.exact4.prefilter_words(), tables.exact6.prefilter_words());
+    let brief =
+        flag(brief::is_open(tables.measures, tables.rule_words, tables.dimensions, constants.transport.is_some()));
     let mut loader = EbpfLoader::new();
     loader
         .override_global("LABORATORY", &laboratory, true)
@@ -91,6 +94,7 @@ pub(super) fn load_object(
         .override_global("PREFILTER4_WORDS", &prefilter4, true)
         .override_global("PREFILTER6_WORDS", &prefilter6, true)
         .override_global("RULE_WORDS", &tables.rule_words, true)
+        .override_global("BRIEF", &brief, true)
         .override_global("TRANSPORT", &transport.kind, true)
         .override_global("TRANSPORT_PORT", &transport_port, true)
         .override_global("TRANSPORT_LOCAL4", &transport.local4, true)

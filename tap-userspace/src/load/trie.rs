@@ -1,7 +1,7 @@
 //! Builds the tries of [`tap_common::path::trie`]: disjoint ranges in, nodes out, every value pushed down to the leaves.
 
 use tap_common::abi::tables::{Node, TRIE_ROOT_WORDS};
-use tap_common::path::trie::NODE;
+use tap_common::path::trie::{EXACT_BELOW, NODE};
 
 /// A trie: its root, and the nodes below by number.
 #[derive(Clone, PartialEq, Eq)]
@@ -10,6 +10,29 @@ pub struct TrieTable {
     pub root: Box<[u32; TRIE_ROOT_WORDS]>,
     /// The nodes.
     pub nodes: Vec<Node>,
+}
+
+impl TrieTable {
+    /// Marks the value that an address of `bits` bits leads to: the hashed table has the address.
+    pub(super) fn mark(&mut self, bits: u32, address: u128) {
+        let mut shift = bits - 16;
+        let mut node = None;
+        loop {
+            let index = (address >> shift) as usize;
+            let word = match node {
+                None => self.root.get_mut(index & 0xffff),
+                Some(node) => self.nodes.get_mut(node).and_then(|words: &mut Node| words.get_mut(index & 0xff)),
+            };
+            let Some(word) = word else { return };
+            if *word & NODE == 0 {
+                *word |= EXACT_BELOW;
+                return;
+            }
+            node = Some((*word & !NODE) as usize);
+            let Some(below) = shift.checked_sub(8) else { return };
+            shift = below;
+        }
+    }
 }
 
 /// A trie under construction, of one address family.

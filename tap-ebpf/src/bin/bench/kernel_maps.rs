@@ -61,6 +61,10 @@ impl World for KernelMaps {
         settle[self: &] (decision: &mut Decision);
         transport[self: &] () -> Option<MirrorTransport>;
         now_cached_ns[self: &mut] () -> u64;
+        is_brief[self: &] () -> bool;
+        prepare[self: &mut] () -> bool;
+        ready[self: &mut] () -> Option<u64>;
+        set_ready[self: &mut] (threshold: Option<u64>);
         now_exact_ns[self: &mut] () -> u64;
         epoch_cached[self: &] () -> u64;
         tick_ns[self: &] () -> u64;
@@ -68,6 +72,7 @@ impl World for KernelMaps {
         lease[self: &] (slot: u32) -> Lease;
         sampling_threshold[self: &] (slot: u32) -> u64;
         policy[self: &] () -> &Policy;
+        is_shown[self: &] () -> bool;
         sampling_on[self: &] () -> bool;
         cap_on[self: &] () -> bool;
         cap[self: &] (bucket: u32) -> CapPolicy;
@@ -75,7 +80,7 @@ impl World for KernelMaps {
         set_credit[self: &mut] (bucket: u32, credit: Credit);
         bucket[self: &] (bucket: u32) -> u64;
         bucket_exchange[self: &] (bucket: u32, expected: u64, new: u64) -> bool;
-        uses[self: &] (dimension: Dimension) -> bool;
+        dimensions[self: &] () -> u32;
         rule_words[self: &] () -> usize;
         no_rules[self: &] () -> u64;
         trie_root[self: &] (trie: Trie, index: u16) -> u32;

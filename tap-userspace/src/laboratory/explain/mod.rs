@@ -15,10 +15,10 @@ use rules::{Failed, Packet};
 use serde::Serialize;
 use tap_common::abi::counter::{FacilityVerdict, Verdict};
 use tap_common::limits::EPOCH_NS;
-use tap_common::path::decide;
 use tap_common::path::frame::{Bytes, Frame as _};
 use tap_common::path::sample::flow_hash;
 use tap_common::path::verdict::{Decision, Outcome};
+use tap_common::path::whole;
 
 /// One packet's way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -86,7 +86,8 @@ pub fn explain<'a>(
     let mut world = Recorder::new(host);
     let mut decision = Decision::new();
     let mut rest = Bytes::new(frame);
-    decide(&mut rest, &mut world, &mut decision);
+    // Every stage by itself: what the brief way decides, this way decides.
+    whole(&mut rest, &mut world, &mut decision);
     let asked = world.into_asked();
     let fields = (decision.parsed == 1).then(|| Fields::new(&decision.headers));
     let line = Line::new(number, &decision, &setup.rule_ids, &setup.country);

@@ -7,7 +7,7 @@ use tap_common::abi::rule::{ClassMasks, RuleMask, Signature};
 use tap_common::abi::tables::{Exact4, Exact6};
 use tap_common::path::transport::MirrorTransport;
 use tap_common::path::verdict::Decision;
-use tap_common::path::world::{Credit, Dimension, Exact, Trie, World};
+use tap_common::path::world::{Credit, Exact, Trie, World};
 
 /// Something that a stage asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,10 @@ impl World for Recorder<'_> {
         self.world.policy()
     }
 
+    fn is_shown(&self) -> bool {
+        true
+    }
+
     fn sampling_on(&self) -> bool {
         self.world.sampling_on()
     }
@@ -131,8 +135,8 @@ impl World for Recorder<'_> {
         self.world.bucket_exchange(bucket, expected, new)
     }
 
-    fn uses(&self, dimension: Dimension) -> bool {
-        self.world.uses(dimension)
+    fn dimensions(&self) -> u32 {
+        self.world.dimensions()
     }
 
     fn rule_words(&self) -> usize {

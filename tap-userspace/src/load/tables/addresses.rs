@@ -11,7 +11,6 @@ use ipnetwork::IpNetwork;
 use tap_common::abi::rule::{ClassMasks, RuleMask};
 use tap_common::abi::tables::{Exact4, Exact6, Node};
 use tap_common::limits::EXACT_MIN;
-use tap_common::path::trie::EXACT_BELOW;
 
 const IPV4_LAST: u128 = 0xffff_ffff;
 
@@ -32,8 +31,6 @@ impl Addresses {
         let six_ranges: Vec<_> = six.ranges.iter().map(|(first, last, class)| (*first, *last, class + shift)).collect();
         let (singles4, ranges4) = split(&four.ranges, u32::from(u16::MAX));
         let (singles6, ranges6) = split(&six_ranges, u32::MAX);
-        let starts4: Vec<u128> = singles4.iter().map(|(address, _)| address >> 16).collect();
-        let starts6: Vec<u128> = singles6.iter().map(|(address, _)| address >> 112).collect();
         let keys4 = singles4.iter().map(|(address, class)| (Key4(u32::try_from(*address).unwrap_or(0)), *class));
         let keys6 = singles6.iter().map(|(address, class)| (Key6::from(*address), *class));
         let (exact4, left4) = ExactTable::of(keys4);
@@ -42,8 +39,9 @@ impl Addresses {
         let left6 = left6.into_iter().map(|(key, class)| (u128::from(key), u128::from(key), class));
         let mut trie4 = trie_of(32, ranges4.into_iter().chain(left4))?;
         let mut trie6 = trie_of(128, ranges6.into_iter().chain(left6))?;
-        mark(&mut trie4, &starts4);
-        mark(&mut trie6, &starts6);
+        // After all ranges: a mark stays with the value that stands there, and makes no node.
+        singles4.iter().for_each(|(address, _)| trie4.mark(32, *address));
+        singles6.iter().for_each(|(address, _)| trie6.mark(128, *address));
         Ok(Self {
             trie4,
             trie6,
@@ -91,15 +89,6 @@ fn split(ranges: &[Range], class_max: u32) -> (Vec<(u128, u32)>, Vec<Range>) {
     }
     let singles = ranges.iter().filter(is_single).map(|(address, _, class)| (*address, *class)).collect();
     (singles, ranges.iter().filter(|range| !is_single(range)).copied().collect())
-}
-
-/// Marks the root's words below which the hashed table has addresses.
-fn mark(trie: &mut TrieTable, starts: &[u128]) {
-    for start in starts {
-        if let Some(word) = usize::try_from(*start).ok().and_then(|start| trie.root.get_mut(start)) {
-            *word |= EXACT_BELOW;
-        }
-    }
 }
 
 /// A trie of disjoint ranges.
