@@ -30,6 +30,19 @@ impl XdpFrame {
         }
     }
 
+    /// Reads the bounds again, behind what was removed.
+    #[inline(always)]
+    fn look_up(&mut self) {
+        // The verifier must see the bound: a pointer into the packet may move by a small number only.
+        let removed = self.removed.min(TRANSPORT_BYTES_MAX);
+        // SAFETY: the context is the kernel's.
+        unsafe {
+            self.data = core::ptr::read_volatile(&raw const (*self.context).data) as usize + removed as usize;
+            self.data_end = core::ptr::read_volatile(&raw const (*self.context).data_end) as usize;
+        }
+        self.removed = removed;
+    }
+
     /// The address of `bytes` bytes at `offset`, if they are there.
     #[inline(always)]
     fn at(&self, offset: u32, bytes: u32) -> Option<usize> {
@@ -54,6 +67,13 @@ macro_rules! read {
 }
 
 impl Frame for XdpFrame {
+    #[inline(always)]
+    fn afresh(&self) -> Self {
+        let mut frame = Self { context: self.context, data: 0, data_end: 0, removed: self.removed };
+        frame.look_up();
+        frame
+    }
+
     #[inline(always)]
     fn length(&self) -> u32 {
         // SAFETY: the context is the kernel's. Linux 5.18; counts the later buffers too.
@@ -107,15 +127,9 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn advance(&mut self, bytes: u32) {
-        // The verifier must see the bound: a pointer into the packet may move by a small number only.
-        let bytes = bytes.min(TRANSPORT_BYTES_MAX);
+        self.removed = bytes;
         // Read afresh: what was compared on the way here differs from way to way, and the verifier would follow each.
-        // SAFETY: the context is the kernel's.
-        unsafe {
-            self.data = core::ptr::read_volatile(&raw const (*self.context).data) as usize + bytes as usize;
-            self.data_end = core::ptr::read_volatile(&raw const (*self.context).data_end) as usize;
-        }
-        self.removed += bytes;
+        self.look_up();
     }
 }
 

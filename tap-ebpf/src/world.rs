@@ -1,7 +1,8 @@
 //! World over maps: the kernel's side of [`tap_common::path::world::World`].
 
 use crate::{constant, maps};
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_loop};
+use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use tap_common::abi::cpu::CpuState;
 use tap_common::abi::policy::{BUCKETS, Bucket, CapPolicy, Lease, Policy, Shared};
@@ -11,9 +12,10 @@ use tap_common::limits::{MEASURES_MAX, TICK_NS_MAX};
 use tap_common::path::cap::epoch_of;
 use tap_common::path::transport::MirrorTransport;
 use tap_common::path::verdict::Decision;
-use tap_common::path::world::{Credit, Dimension, Exact, Trie, World};
+use tap_common::path::world::{Credit, Exact, Step, Trie, World};
 
 /// The maps, seen from one CPU.
+#[derive(Clone, Copy)]
 pub struct KernelWorld {
     cpu: *mut CpuState,
     /// Null until [`World::prepare`], as the constants after it, which are asked for often: most packets need neither.
@@ -37,6 +39,14 @@ impl World for KernelWorld {
         // after. The decision lies in a map, whose values the verifier does not track.
         unsafe { core::arch::asm!("{0} = {0}", inout(reg) at, options(nostack)) };
         let _ = &mut at;
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step<Self>>(&self, times: u32, state: &mut S) {
+        let mut repeated = Repeated { world: *self, state };
+        let (step, repeated) = (step::<S> as *mut c_void, (&raw mut repeated).cast::<c_void>());
+        // SAFETY: Linux 5.17. Both outlive the loop, and the step takes them as what they are.
+        unsafe { bpf_loop(times, step, repeated, 0) };
     }
 
     #[inline(always)]
@@ -372,6 +382,20 @@ impl KernelWorld {
             &raw mut (*bucket).word
         })
     }
+}
+
+/// What a step of [`World::repeat`] finds on the program's stack.
+struct Repeated<'a, S> {
+    world: KernelWorld,
+    state: &'a mut S,
+}
+
+/// A step, as the helper calls it; 0: go on.
+extern "C" fn step<S: Step<KernelWorld>>(index: u32, repeated: *mut Repeated<'_, S>) -> i64 {
+    // SAFETY: what `repeat` handed to the helper.
+    let repeated = unsafe { &mut *repeated };
+    repeated.state.step(&repeated.world, index);
+    0
 }
 
 /// The laboratory's time.

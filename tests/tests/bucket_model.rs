@@ -15,7 +15,7 @@ use tap_common::limits::EPOCH_NS;
 use tap_common::path::cap;
 use tap_common::path::transport::MirrorTransport;
 use tap_common::path::verdict::Decision;
-use tap_common::path::world::{Credit, Dimension, Exact, Trie, World};
+use tap_common::path::world::{Credit, Exact, Trie, World};
 
 /// Credit of an epoch, a CPU's chunk and a packet: three packets fit an epoch, and a chunk leaves half a packet over, so that a
 /// remainder that outlives its epoch pays for a fourth.

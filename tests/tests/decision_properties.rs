@@ -164,11 +164,16 @@ fn a_bound_that_is_off_by_one_is_noticed() {
 }
 
 /// A frame whose bound is off by one: the byte behind its end reads as 0.
+#[derive(Clone, Copy)]
 struct Careless<'a> {
     bytes: &'a [u8],
 }
 
 impl Frame for Careless<'_> {
+    fn afresh(&self) -> Self {
+        *self
+    }
+
     fn length(&self) -> u32 {
         Bytes::new(self.bytes).length()
     }

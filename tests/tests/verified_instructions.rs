@@ -32,6 +32,12 @@ fn tables(fields: &[&str], rules: usize) -> Result<Tables> {
         "ip-length" => json!({"item": "aid", "field": field, "range": [40, 2000]}),
         "fragment" => json!({"item": "aid", "field": field, "any": ["none"]}),
         "protocol" => json!({"item": "aid", "field": field, "any": ["udp"]}),
+        "payload" => {
+            json!({"item": "command", "field": field, "offset": 4, "bytes": "aabbccddeeff001122", "mask": "ff".repeat(9)})
+        }
+        "address" | "destination-address" => {
+            json!({"item": "facility-address", "field": field, "any": ["198.51.100.0/25"]})
+        }
         _ => json!({"item": "aid", "field": field, "any": ["443"]}),
     };
     let rules: Vec<Value> = fields
@@ -65,7 +71,10 @@ fn tables(fields: &[&str], rules: usize) -> Result<Tables> {
 /// The counts of the running kernel for every set of dimensions that differs in the program's constants.
 fn counts() -> Result<BTreeMap<String, u32>> {
     const ALL: [&str; 5] = ["destination-port", "protocol", "tcp-flags", "ip-length", "fragment"];
-    let sets: [(&str, &[&str], usize); 8] = [
+    /// Every place of the fields that the brief way decides about.
+    const PLACES: [&str; 6] = ["destination-port", "source-port", "port", "protocol", "destination-address", "address"];
+    let and_payload = |fields: &[&'static str]| [fields, &["payload"]].concat();
+    let sets: [(&str, &[&str], usize); 12] = [
         ("address, port", &["destination-port"], 1),
         ("address, protocol", &["protocol"], 1),
         ("address, TCP flags", &["tcp-flags"], 1),
@@ -74,6 +83,10 @@ fn counts() -> Result<BTreeMap<String, u32>> {
         ("all, 64 rules", &ALL, 64),
         ("all, 128 rules", &ALL, 128),
         ("all, 256 rules", &ALL, 256),
+        ("all and payload, 64 rules", &and_payload(&ALL), 64),
+        ("all and payload, 256 rules", &and_payload(&ALL), 256),
+        ("places, 64 rules", &PLACES, 64),
+        ("places and payload, 64 rules", &and_payload(&PLACES), 64),
     ];
     let host = Host::with_bpf("verifier")?;
     host.run("ip", ["link", "add", "mirror", "type", "veth", "peer", "name", "router"])?;

@@ -29,6 +29,9 @@ pub const COMMON_BYTES: u32 = 48;
 
 /// Fixed-width access to a frame's first [`HEADER_BYTES_MAX`] bytes.
 pub trait Frame {
+    /// The same frame, whose bytes were looked up once more: for code that the verifier follows by itself.
+    #[must_use]
+    fn afresh(&self) -> Self;
     /// Bytes of the whole frame, later buffers included. In the kernel it is a call.
     fn length(&self) -> u32;
     /// Bytes of the first buffer: at most [`Frame::length`], and free.
@@ -113,6 +116,10 @@ impl<'a> Bytes<'a> {
 }
 
 impl Frame for Bytes<'_> {
+    fn afresh(&self) -> Self {
+        *self
+    }
+
     fn length(&self) -> u32 {
         u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
     }

@@ -72,11 +72,28 @@ pub struct Credit {
     pub bytes: u64,
 }
 
+/// What [`World::repeat`] does again and again.
+pub trait Step<W> {
+    /// Step `index`.
+    fn step(&mut self, world: &W, index: u32);
+}
+
 /// What the stages ask of the world. A look-up that finds nothing is `None` or 0, and the stages take the strict side.
 pub trait World {
     /// Called between stages. The kernel's side makes the verifier forget by which way the fields were found, so that the
     /// later stages are verified once and not once for each way; on the host there is nothing to do.
     fn settle(&self, decision: &mut Decision);
+    /// Takes steps 0, 1, … below `times`. In the kernel it is a helper's loop, whose step the verifier follows once and not
+    /// `times` times.
+    #[inline(always)]
+    fn repeat<S: Step<Self>>(&self, times: u32, state: &mut S)
+    where
+        Self: Sized,
+    {
+        for index in 0..times {
+            state.step(self, index);
+        }
+    }
     /// The mirror transport that frames come in, if one is configured.
     fn transport(&self) -> Option<MirrorTransport>;
     /// The time, possibly one tick late: a CPU's cached copy. Nanoseconds of the program's clock.

@@ -69,26 +69,6 @@ pub(super) fn load_object(
     pins: Option<&Path>,
     extra: Extra<'_>,
 ) -> Result<Ebpf, LoadError> {
-    let open = brief::is_open(tables.measures, tables.rule_words, tables.dimensions, constants.transport.is_some());
-    match load_with(object, programs, tables, constants, pins, extra, open) {
-        // Verifiers up to 6.1 follow some sets' brief way further than they may. Without it every decision is the same.
-        Err(error @ LoadError::Kernel { .. }) if open => {
-            tracing::warn!(%error, "loaded without the brief way: packets that are not selected cost more");
-            load_with(object, programs, tables, constants, pins, extra, false)
-        }
-        loaded => loaded,
-    }
-}
-
-fn load_with(
-    object: &[u8],
-    programs: &[&'static str],
-    tables: &Tables,
-    constants: Constants,
-    pins: Option<&Path>,
-    extra: Extra<'_>,
-    is_brief: bool,
-) -> Result<Ebpf, LoadError> {
     let flag = u32::from;
     let (laboratory, inline) = (flag(constants.laboratory), flag(constants.inline));
     let (sampling, cap) = (flag(constants.sampling), flag(constants.cap));
@@ -97,7 +77,8 @@ fn load_with(
     let (transport_port, [transport_high, transport_low]) = (u32::from(transport.port), transport.local6);
     let (exact4, exact6) = (tables.exact4.bucket_count(), tables.exact6.bucket_count());
     let (prefilter4, prefilter6) = (tables.exact4.prefilter_words(), tables.exact6.prefilter_words());
-    let brief = flag(is_brief);
+    let brief =
+        flag(brief::is_open(tables.measures, tables.rule_words, tables.dimensions, constants.transport.is_some()));
     let mut loader = EbpfLoader::new();
     loader
         .override_global("LABORATORY", &laboratory, true)

@@ -29,12 +29,17 @@ pub fn decided(world: &mut HostWorld<'_>, frame: &[u8], now_ns: u64) -> Result<D
 }
 
 /// The byte behind the frame's end reads as 0.
+#[derive(Clone)]
 struct Careless<'a> {
     frame: Bytes<'a>,
     behind: Vec<u8>,
 }
 
 impl Frame for Careless<'_> {
+    fn afresh(&self) -> Self {
+        self.clone()
+    }
+
     fn length(&self) -> u32 {
         self.frame.length()
     }

@@ -9,7 +9,7 @@ use tap_common::abi::rule::{ClassMasks, RuleMask, Signature};
 use tap_common::abi::tables::{Exact4, Exact6};
 use tap_common::path::transport::MirrorTransport;
 use tap_common::path::verdict::Decision;
-use tap_common::path::world::{Credit, Dimension, Exact, Trie, World};
+use tap_common::path::world::{Credit, Exact, Trie, World};
 use tap_ebpf::world::KernelWorld;
 
 /// Address to class.
