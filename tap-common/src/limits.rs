@@ -90,13 +90,29 @@ pub const IP_LENGTHS: usize = 65_576;
 
 /// CPUs for which rings are made.
 pub const CPUS_MAX: usize = 128;
-/// Bytes of one CPU's ring: 32,768 records of 120 + 8 bytes, three drain intervals (1 ms) at 10 million records a second.
-/// With 1 MiB a reader on a timer of 1 ms loses records at that rate whenever it comes late (`ring_records_per_second` of
-/// the benchmark shows the loss by size); larger rings would add up to more than 512 MiB on 128 CPUs.
-pub const RING_BYTES: u32 = 4 << 20;
+/// Bytes of one CPU's ring, at most: 131,072 records of 120 + 8 bytes, ten drain intervals (1 ms) at 10 million records a second.
+/// A reader on a timer of 1 ms that a scheduler lets wait loses what does not fit (`ring_records_per_second` of the benchmark
+/// shows the loss by size: with 4 MiB there is some now and then, with 16 there was none).
+pub const RING_BYTES_MAX: u32 = 16 << 20;
+/// The same of a machine with [`CPUS_MAX`].
+pub const RING_BYTES_MIN: u32 = 4 << 20;
+/// Bytes of all rings: what a host of 128 CPUs can spare without a thought. It shares them out (see [`ring_bytes`]).
+pub const RINGS_BYTES_MAX: usize = 512 << 20;
+
+/// Bytes of each ring of a machine with this many CPUs: a power of two.
+#[must_use]
+pub const fn ring_bytes(cpus: usize) -> u32 {
+    let mut bytes = RING_BYTES_MAX;
+    while bytes > RING_BYTES_MIN && bytes as usize * cpus > RINGS_BYTES_MAX {
+        bytes /= 2;
+    }
+    bytes
+}
 
 const _: () = assert!(RULE_WORDS * 64 == RULES_MAX);
-const _: () = assert!(RING_BYTES.is_power_of_two());
+const _: () = assert!(RING_BYTES_MAX.is_power_of_two() && RING_BYTES_MIN.is_power_of_two());
+const _: () = assert!(ring_bytes(CPUS_MAX) as usize * CPUS_MAX <= RINGS_BYTES_MAX);
+const _: () = assert!(ring_bytes(32) == RING_BYTES_MAX && ring_bytes(33) == RING_BYTES_MAX / 2);
 const _: () = assert!(LEASE_RENEWAL_NS * 2 < LEASE_NS_MAX);
 const _: () = assert!(CREDIT_PPM < PPM);
 const _: () = assert!(EPOCHS_AHEAD_MAX * EPOCH_NS > 2 * LEASE_NS_MAX);

@@ -11,7 +11,7 @@ use tap_common::abi::cpu::CpuState;
 use tap_common::abi::policy::{Instance, Shared};
 use tap_common::abi::rule::{ClassMasks, RuleMask};
 use tap_common::abi::tables::{Exact4, Exact6, FixedTables, Node};
-use tap_common::limits::{CPUS_MAX, RING_BYTES};
+use tap_common::limits::{CPUS_MAX, RING_BYTES_MAX};
 use tap_common::path::verdict::Decision;
 
 /// `BPF_F_MMAPABLE`: the agent stores single words.
@@ -22,7 +22,7 @@ pub static CPU: PerCpuArray<CpuState, 1> = PerCpuArray::new();
 #[btf_map]
 pub static SHARED: Array<Shared, 1, MAPPED> = Array::new();
 #[btf_map]
-pub static RINGS: ArrayOfMaps<RingBuf<(), { RING_BYTES as usize }>, CPUS_MAX> = ArrayOfMaps::new();
+pub static RINGS: ArrayOfMaps<RingBuf<(), { RING_BYTES_MAX as usize }>, CPUS_MAX> = ArrayOfMaps::new();
 #[btf_map]
 pub static INSTANCE: Array<Instance, 1> = Array::new();
 

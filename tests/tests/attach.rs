@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use tap_common::abi::record::Record;
-use tap_common::limits::RING_BYTES;
 use tap_tests::kernel::{lease_from_now, tables, udp_frame};
 use tap_tests::lab::traffic::FrameSender;
 use tap_tests::lab::{Host, wait_until};
@@ -104,11 +103,7 @@ impl Link {
             // The program's own clock is a tick behind.
             std::thread::sleep(Duration::from_millis(20));
             send(&sender)?;
-            let mut rings = tap
-                .rings()?
-                .into_iter()
-                .map(|ring| RingConsumer::new(ring, RING_BYTES as usize))
-                .collect::<Result<Vec<_>, _>>()?;
+            let mut rings = RingConsumer::of_cpus(tap.rings()?)?;
             let mut records = vec![Vec::new(); rings.len()];
             let arrived = wait_until("records", PATIENCE, || {
                 for (ring, records) in rings.iter_mut().zip(&mut records) {

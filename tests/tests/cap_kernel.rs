@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tap_common::abi::record::Record;
-use tap_common::limits::RING_BYTES;
 use tap_tests::kernel::{lease_from_now, now_ns, tables, udp_frame};
 use tap_tests::lab::Host;
 use tap_tests::lab::traffic::FrameSender;
@@ -136,11 +135,7 @@ fn measured(name: &'static str, load: Load) -> Result<()> {
         })?;
         tap.set_sampling(0, 1 << 32);
         tap.swap(&tables(None)?, 1)?;
-        let mut rings = tap
-            .rings()?
-            .into_iter()
-            .map(|ring| RingConsumer::new(ring, RING_BYTES as usize))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut rings = RingConsumer::of_cpus(tap.rings()?)?;
         let (records, offered) = std::thread::scope(|scope| -> Result<_> {
             let floods: Vec<_> = (0..cpus)
                 .map(|cpu| {

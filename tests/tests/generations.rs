@@ -63,8 +63,7 @@ fn generations_replace_each_other_and_survive_their_agent() -> Result<()> {
         assert!(counters.reasons[Reason::NotIp as usize] > 0, "not_ip is counted by its reason");
         assert_eq!(counters.observed_packets, counters.judged_packets());
         let mut records = Vec::new();
-        for ring in tap.rings()? {
-            let mut ring = RingConsumer::new(ring, tap_common::limits::RING_BYTES as usize)?;
+        for mut ring in RingConsumer::of_cpus(tap.rings()?)? {
             ring.drain(&mut records, 1_000);
         }
         assert_eq!(records.iter().filter(|record| record.generation == 1 && record.destination_port == 443).count(), 5);
@@ -113,8 +112,8 @@ fn a_lease_that_is_not_renewed_ends_by_itself() -> Result<()> {
             last_ns = now_ns()?;
         }
         let mut records = Vec::new();
-        for ring in tap.rings()? {
-            RingConsumer::new(ring, tap_common::limits::RING_BYTES as usize)?.drain(&mut records, 1 << 20);
+        for mut ring in RingConsumer::of_cpus(tap.rings()?)? {
+            ring.drain(&mut records, 1 << 20);
         }
         assert!(!records.is_empty());
         assert!(records.iter().all(|record| record.time_ns >= now + 100_000_000 && record.time_ns < deadline_ns));

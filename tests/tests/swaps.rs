@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tap_common::abi::policy::Lease;
 use tap_common::abi::record::Record;
-use tap_common::limits::RING_BYTES;
 use tap_tests::kernel::{lease_from_now, tables, tables_of_ports, udp_frame};
 use tap_tests::lab::traffic::FrameSender;
 use tap_tests::lab::{Host, wait_until};
@@ -96,11 +95,7 @@ fn every_record_of_a_thousand_swaps_is_of_one_generation() -> Result<()> {
         tap.set_sampling(0, 1 << 32);
         let first = lease_from_now()?;
         tap.set_lease(0, first);
-        let mut rings = tap
-            .rings()?
-            .into_iter()
-            .map(|ring| RingConsumer::new(ring, RING_BYTES as usize))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut rings = RingConsumer::of_cpus(tap.rings()?)?;
         let mut records: Vec<Record> = Vec::new();
         tap.swap(&sets[1], 1)?;
         // Each CPU's clock is read once a tick.

@@ -11,4 +11,4 @@ pub mod rule;
 pub mod tables;
 
 /// Version of everything in this module.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

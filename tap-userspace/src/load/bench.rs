@@ -192,6 +192,12 @@ impl Bench {
         super::tap::sum(&self.cpu)
     }
 
+    /// CPUs that have a ring.
+    #[must_use]
+    pub const fn cpus(&self) -> usize {
+        self.cpus
+    }
+
     /// Gives every CPU a fresh, empty ring of `bytes` bytes; returns them by CPU number.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tap_common::abi::ABI_VERSION;
 use tap_common::abi::cpu::CpuState;
 use tap_common::abi::policy::{Instance, Shared};
-use tap_common::limits::{CPUS_MAX, RING_BYTES};
+use tap_common::limits::{CPUS_MAX, ring_bytes};
 
 /// The agent may map the values into its memory (include/uapi/linux/bpf.h, Linux 5.5).
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -69,7 +69,7 @@ impl Pins {
         self.pin(create("CPU", kind::BPF_MAP_TYPE_PERCPU_ARRAY, size_of::<CpuState>(), 0)?, "CPU")?;
         self.pin(create("SHARED", kind::BPF_MAP_TYPE_ARRAY, size_of::<Shared>(), BPF_F_MMAPABLE)?, "SHARED")?;
         for cpu in 0..cpus {
-            self.pin(create_ring(RING_BYTES)?, &format!("rings/{cpu}"))?;
+            self.pin(create_ring(ring_bytes(cpus))?, &format!("rings/{cpu}"))?;
         }
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| LoadError::Random { reason: error.to_string() })?;

@@ -20,6 +20,7 @@ mod tests;
 use mapping::Mapping;
 use std::os::fd::{AsFd, OwnedFd};
 use tap_common::abi::record::{KIND_RECORD, Record};
+use tap_common::limits::ring_bytes;
 
 /// `BPF_RINGBUF_BUSY_BIT`: the producer is still writing the entry.
 const BUSY: u32 = 1 << 31;
@@ -101,6 +102,15 @@ impl RingConsumer {
             return Err(RingError::Positions { consumer, producer, bytes });
         }
         Ok(Self { mapping, position: consumer, status: RingStatus::default(), _fd: fd })
+    }
+
+    /// Maps the rings of a machine's CPUs, all of them by CPU number.
+    ///
+    /// # Errors
+    /// [`RingError`].
+    pub fn of_cpus(rings: Vec<OwnedFd>) -> Result<Vec<Self>, RingError> {
+        let bytes = ring_bytes(rings.len()) as usize;
+        rings.into_iter().map(|ring| Self::new(ring, bytes)).collect()
     }
 
     /// Copies up to `max` records behind those in `out`, and returns how many. Stops at an entry that is still being

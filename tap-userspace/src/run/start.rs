@@ -24,7 +24,6 @@ use crate::path::ring::RingConsumer;
 use crate::transport::tls::{self, TlsFiles};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
-use tap_common::limits::RING_BYTES;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -257,11 +256,7 @@ fn assemble(
 }
 
 fn rings(agent: &Agent) -> Result<Vec<RingConsumer>, RunError> {
-    agent
-        .with_tap(|tap| tap.rings())?
-        .into_iter()
-        .map(|ring| RingConsumer::new(ring, RING_BYTES as usize).map_err(|error| RunError::failed("rings", error)))
-        .collect()
+    RingConsumer::of_cpus(agent.with_tap(|tap| tap.rings())?).map_err(|error| RunError::failed("rings", error))
 }
 
 fn tls_files(export: &config::Export) -> TlsFiles {

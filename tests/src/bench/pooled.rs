@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use tap_common::abi::counter::Verdict;
 use tap_common::abi::record::Record;
-use tap_common::limits::RING_BYTES;
+use tap_common::limits::RING_BYTES_MIN;
 use tap_userspace::load::Tables;
 use tap_userspace::load::bench::{Bench, Flow, Program, Setup, Template};
 
@@ -16,7 +16,7 @@ const REPEAT: u32 = 1 << 21;
 /// The same over a million flows: each of them twice.
 const REPEAT_MILLION: u32 = 1 << 21;
 /// Runs of a measurement that makes records: what one empty ring takes, less a reserve.
-const REPEAT_RECORDS: u32 = RING_BYTES / RECORD_BYTES_MAX / 16 * 15;
+const REPEAT_RECORDS: u32 = RING_BYTES_MIN / RECORD_BYTES_MAX / 16 * 15;
 /// What a record takes in a ring, at most.
 const RECORD_BYTES_MAX: u32 = 128;
 const _: () = assert!(Record::BYTES + 8 <= RECORD_BYTES_MAX as usize);
@@ -149,7 +149,7 @@ fn load(tables: &Tables, flows: &[Flow], template: Template) -> Result<Bench> {
 /// The whole way beside the drop behind the same pool, every packet with the verdict `expected`.
 fn beside_base(bencher: &mut Bencher, mut bench: Bench, expected: Verdict, repeat: u32) -> Result<Outcome> {
     let repeat = bencher.repeat(repeat);
-    bench.renew_rings(RING_BYTES)?;
+    bench.renew_rings(RING_BYTES_MIN)?;
     verify(&bench, Program::Pooled, expected, repeat)?;
     let drops = bencher.repeat(REPEAT);
     let [floor, base, ns] = bencher.medians(|| {
@@ -158,9 +158,9 @@ fn beside_base(bencher: &mut Bencher, mut bench: Bench, expected: Verdict, repea
             cost(&bench, Program::Base, drops)?,
             if expected == Verdict::Selected {
                 // What was just written into other rings has warmed the tables.
-                bench.renew_rings(RING_BYTES)?;
+                bench.renew_rings(RING_BYTES_MIN)?;
                 bench.run(Program::Pooled, repeat)?;
-                bench.renew_rings(RING_BYTES)?;
+                bench.renew_rings(RING_BYTES_MIN)?;
                 kernels_cost(&bench, Program::Pooled, repeat)?
             } else {
                 cost(&bench, Program::Pooled, repeat)?

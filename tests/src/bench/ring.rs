@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use tap_common::abi::counter::Verdict;
-use tap_common::limits::RING_BYTES;
+use tap_common::limits::ring_bytes;
 use tap_userspace::limits::{DRAIN_INTERVAL, DRAIN_RECORDS_MAX};
 use tap_userspace::load::bench::{Bench, Program, Setup};
 use tap_userspace::path::ring::RingConsumer;
@@ -21,11 +21,8 @@ use super::{Bencher, Case, Outcome, cpus, pin_to, round, unlimited};
 /// Records of one measurement.
 const RECORDS: u32 = 3_000_000;
 /// Sizes of rings that are tried beside the product's: what they lose is the reason for its size.
-const SMALLER_BYTES: [(u32, &str); 3] = [
-    (1 << 19, "lost_percent_with_512_kib"),
-    (1 << 20, "lost_percent_with_1_mib"),
-    (1 << 21, "lost_percent_with_2_mib"),
-];
+const SMALLER_BYTES: [(u32, &str); 3] =
+    [(1 << 20, "lost_percent_with_1_mib"), (1 << 21, "lost_percent_with_2_mib"), (1 << 22, "lost_percent_with_4_mib")];
 
 pub(super) fn records_per_second(bencher: &mut Bencher) -> Result<Outcome> {
     let cpus = cpus()?;
@@ -49,16 +46,17 @@ pub(super) fn records_per_second(bencher: &mut Bencher) -> Result<Outcome> {
         interface: 0,
         kernel_maps: None,
     })?;
-    bench.renew_rings(RING_BYTES)?;
+    let bytes = ring_bytes(bench.cpus());
+    bench.renew_rings(bytes)?;
     verify(&bench, Program::Pooled, Verdict::Selected, 1_024)?;
     let records = bencher.repeat(RECORDS);
     let mut transfer = |program, bytes| transfer(&mut bench, program, bytes, records, (producer, consumer));
     let (mut lost_most, mut lost_whole_way) = (0, 0);
     let [rate, whole_way] = bencher.medians(|| {
         // In this order: the second makes the records of the first's last decision.
-        let (whole_way, lost) = transfer(Program::Pooled, RING_BYTES)?;
+        let (whole_way, lost) = transfer(Program::Pooled, bytes)?;
         lost_whole_way = lost_whole_way.max(lost);
-        let (rate, lost) = transfer(Program::Again, RING_BYTES)?;
+        let (rate, lost) = transfer(Program::Again, bytes)?;
         lost_most = lost_most.max(lost);
         Ok([rate, whole_way])
     })?;

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tap_common::abi::policy::Lease;
 use tap_common::abi::record::Record;
-use tap_common::limits::RING_BYTES;
 use tap_userspace::limits::DRAIN_INTERVAL;
 use tap_userspace::load::{Attach, Tables, Tap, TapConfig};
 use tap_userspace::path::ring::RingConsumer;
@@ -65,8 +64,7 @@ pub(super) fn swap(bencher: &mut Bencher) -> Result<Outcome> {
         tap.swap(&start, 1)?;
         tap.set_sampling(0, 1 << 32);
         tap.set_lease(0, Lease { not_before_ns: 0, deadline_ns: u64::MAX });
-        let rings = tap.rings()?.into_iter().map(|ring| RingConsumer::new(ring, RING_BYTES as usize));
-        let mut rings = rings.collect::<Result<Vec<_>, _>>()?;
+        let mut rings = RingConsumer::of_cpus(tap.rings()?)?;
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| -> Result<Figures> {
             let stop = &stop;
