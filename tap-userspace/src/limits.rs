@@ -153,6 +153,8 @@ pub const EXPORT_BATCH_MESSAGES_MAX: usize = 32;
 pub const RECONNECT_MIN: Duration = Duration::from_millis(250);
 /// The longest pause before a new connection: an operator who repaired something waits no longer.
 pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// How often certificate files are looked at for a change: an operator who renews one does not wait for it, and a few small files cost nothing.
+pub const CREDENTIALS_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// A plain collector may refuse our certificate after our side of the handshake is done: so long is it given for that
 /// before the first message is written and forgotten.
 pub const PLAIN_SETTLE: Duration = Duration::from_millis(250);

@@ -204,6 +204,9 @@ fn show(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         addresses.domestic_conditions
     );
     println!("receiving  {} ({})", receiving_facility.endpoint, receiving_facility.names.join(", "));
+    for further in &receiving_facility.further_endpoints {
+        println!("           or {further}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -257,7 +260,7 @@ fn as_json(order: &Order, signatures: &[String]) -> serde_json::Value {
             "domestic_conditions": addresses.domestic_conditions, "key_epoch_days": addresses.key_epoch_days,
         },
         "receiving_facility": {
-            "endpoint": receiving_facility.endpoint, "names": receiving_facility.names,
+            "endpoint": receiving_facility.endpoint, "further_endpoints": receiving_facility.further_endpoints, "names": receiving_facility.names,
             "sealing_key": hex::encode(receiving_facility.sealing_key),
         },
     })

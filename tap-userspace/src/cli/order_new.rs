@@ -94,6 +94,9 @@ pub(super) struct Args {
     /// Receiving facility
     #[arg(long, value_name = "HOST:PORT", default_value = "")]
     endpoint: String,
+    /// Where it takes records while that cannot be reached (repeatable)
+    #[arg(long = "further-endpoint", value_name = "HOST:PORT")]
+    further_endpoints: Vec<String>,
     /// Name in the receiving facility's certificate (repeatable)
     #[arg(long = "name")]
     names: Vec<String>,
@@ -172,6 +175,7 @@ fn draft(args: Args) -> anyhow::Result<Draft> {
         domestic_conditions: args.domestic_conditions,
         key_epoch_days: args.key_epoch_days,
         endpoint: args.endpoint,
+        further_endpoints: args.further_endpoints,
         names: args.names,
         sealing_key,
     })

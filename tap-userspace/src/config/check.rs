@@ -56,11 +56,24 @@ fn check_measures(config: &Config) -> Result<(), Refusal> {
 }
 
 fn check_measure(config: &Config, measure: &Measure) -> Result<(), Refusal> {
-    let endpoint = &measure.export.endpoint;
+    measure.export.receivers().try_for_each(|(endpoint, server_name)| check_receiver(config, endpoint, server_name))?;
+    if measure.spool.bytes_max < limits::SPOOL_BYTES_MIN {
+        return refuse(
+            "spool.bytes_max",
+            format!("{} is under {} (two segments)", measure.spool.bytes_max, limits::SPOOL_BYTES_MIN),
+        );
+    }
+    match measure.paths().into_iter().find(|(_, path)| path.as_os_str().is_empty()) {
+        Some((key, _)) => refuse(key, "is empty; write a path"),
+        None => Ok(()),
+    }
+}
+
+fn check_receiver(config: &Config, endpoint: &str, server_name: &str) -> Result<(), Refusal> {
     let Some((host, _port)) = split_endpoint(endpoint) else {
         return refuse("export.endpoint", format!("`{endpoint}` is not HOST:PORT"));
     };
-    if measure.export.server_name.is_empty() {
+    if server_name.is_empty() {
         return refuse("export.server_name", "is empty; write the name in the receiving facility's certificate");
     }
     let clock = &config.clock;
@@ -73,16 +86,7 @@ fn check_measure(config: &Config, measure: &Measure) -> Result<(), Refusal> {
             ),
         );
     }
-    if measure.spool.bytes_max < limits::SPOOL_BYTES_MIN {
-        return refuse(
-            "spool.bytes_max",
-            format!("{} is under {} (two segments)", measure.spool.bytes_max, limits::SPOOL_BYTES_MIN),
-        );
-    }
-    match measure.paths().into_iter().find(|(_, path)| path.as_os_str().is_empty()) {
-        Some((key, _)) => refuse(key, "is empty; write a path"),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn check_interface(name: &str) -> Result<(), Refusal> {

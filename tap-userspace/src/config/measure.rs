@@ -53,12 +53,35 @@ pub struct Export {
     pub certificate_file: PathBuf,
     /// Its key (PEM).
     pub key_file: PathBuf,
+    /// Revocation lists (PEM) of the authorities, where there are any.
+    pub revocations_file: Option<PathBuf>,
+    /// Facilities that take over while the first one cannot be reached, in their order.
+    #[serde(default)]
+    pub further: Vec<FurtherReceiver>,
     /// Which template the records follow.
     #[serde(default)]
     pub template: RecordTemplate,
     /// Whether the peer acknowledges durable storage.
     #[serde(default)]
     pub acknowledgement: Acknowledgement,
+}
+
+/// `[[measure.export.further]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FurtherReceiver {
+    /// `host:port`; the order names it among its receiving facility's further endpoints.
+    pub endpoint: String,
+    /// Name its certificate must carry.
+    pub server_name: String,
+}
+
+impl Export {
+    /// Endpoint and name of every receiving facility, the preferred one first.
+    pub fn receivers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let further = self.further.iter().map(|further| (further.endpoint.as_str(), further.server_name.as_str()));
+        std::iter::once((self.endpoint.as_str(), self.server_name.as_str())).chain(further)
+    }
 }
 
 /// What trims the spool.
@@ -101,7 +124,7 @@ impl Measure {
             &mut self.export.certificate_file,
             &mut self.export.key_file,
         ];
-        single.into_iter().chain(&mut self.extension_files)
+        single.into_iter().chain(&mut self.export.revocations_file).chain(&mut self.extension_files)
     }
 }
 

@@ -32,6 +32,28 @@ fn the_example_is_a_configuration_and_its_comments_are_the_defaults() {
     }
 }
 
+#[test]
+fn further_receiving_facilities_are_read_and_checked_as_the_first() {
+    const FURTHER: &str =
+        "#  [[measure.export.further]]\n#  endpoint = \"receive-2.example:4740\"\n#  server_name = \"receive.example\"";
+    assert!(EXAMPLE.contains(FURTHER));
+    let text = |further: &str| EXAMPLE.replacen(FURTHER, &further.replace("#  ", ""), 1);
+    let config = parse(&text(FURTHER)).unwrap();
+    let receivers: Vec<_> = config.measures.first().unwrap().export.receivers().collect();
+    assert_eq!(receivers, [("receive.example:4740", "receive.example"), ("receive-2.example:4740", "receive.example")]);
+    for (from, to, message) in [
+        (
+            "receive-2.example:4740",
+            "receive-2.example",
+            "measure[0].export.endpoint: `receive-2.example` is not HOST:PORT",
+        ),
+        ("server_name = \"receive.example\"", "server_name = \"\"", "measure[0].export.server_name: is empty"),
+    ] {
+        let refused = parse(&text(&FURTHER.replacen(from, to, 1))).unwrap_err().to_string();
+        assert!(refused.contains(message), "{to}: {refused}");
+    }
+}
+
 /// The example with its optional section taken out of its comment.
 fn with_transport() -> String {
     let (section, rest): (Vec<&str>, Vec<&str>) = EXAMPLE.lines().partition(|line| line.starts_with("#   "));

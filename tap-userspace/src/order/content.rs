@@ -243,13 +243,27 @@ fn read_addresses(file: &file::Addresses) -> Result<AddressPolicy> {
 }
 
 fn read_receiving_facility(file: file::ReceivingFacility) -> Result<ReceivingFacility> {
-    let (host, port) = file.endpoint.rsplit_once(':').unwrap_or_default();
-    if host.is_empty() || port.parse::<u16>().map_or(true, |port| port == 0) {
+    let is_endpoint = |text: &String| {
+        let (host, port) = text.rsplit_once(':').unwrap_or_default();
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+    };
+    if !is_endpoint(&file.endpoint) {
         return Err(OrderError::field("receiving_facility.endpoint", "is not of the form host:port"));
+    }
+    if !file.further_endpoints.iter().all(is_endpoint) {
+        return Err(OrderError::field(
+            "receiving_facility.further_endpoints",
+            "has one that is not of the form host:port",
+        ));
     }
     distinct("receiving_facility.names", &file.names)?;
     let sealing_key = digest("receiving_facility.sealing_key", &file.sealing_key)?;
-    Ok(ReceivingFacility { endpoint: file.endpoint, names: file.names, sealing_key })
+    Ok(ReceivingFacility {
+        endpoint: file.endpoint,
+        further_endpoints: file.further_endpoints,
+        names: file.names,
+        sealing_key,
+    })
 }
 
 /// The conditions of the approval that bind the order itself; the rest bind its selector sets.

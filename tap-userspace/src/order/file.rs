@@ -120,6 +120,8 @@ pub(super) struct Addresses {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReceivingFacility {
     pub(super) endpoint: String,
+    #[serde(default)]
+    pub(super) further_endpoints: Vec<String>,
     pub(super) names: Vec<String>,
     pub(super) sealing_key: String,
 }

@@ -210,6 +210,8 @@ pub struct AddressPolicy {
 pub struct ReceivingFacility {
     /// `host:port`.
     pub endpoint: String,
+    /// Where it takes records while that cannot be reached.
+    pub further_endpoints: Vec<String>,
     /// Names in its certificate, one of which must match.
     pub names: Vec<String>,
     /// Its X25519 public key.

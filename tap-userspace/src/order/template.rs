@@ -52,6 +52,8 @@ pub struct Draft {
     pub key_epoch_days: u32,
     /// `receiving_facility.endpoint`
     pub endpoint: String,
+    /// `receiving_facility.further_endpoints`
+    pub further_endpoints: Vec<String>,
     /// `receiving_facility.names`
     pub names: Vec<String>,
     /// `receiving_facility.sealing_key`
@@ -140,6 +142,7 @@ impl Draft {
         )?;
         writeln!(out, "key_epoch_days = {}  # how long one pseudonym key is used", self.key_epoch_days)?;
         writeln!(out, "\n[receiving_facility]\nendpoint = {:?}  # host:port", self.endpoint)?;
+        writeln!(out, "further_endpoints = {:?}  # that take over while it cannot be reached", self.further_endpoints)?;
         writeln!(out, "names = {:?}  # in its certificate", self.names)?;
         writeln!(out, "sealing_key = {:?}  # its X25519 public key, 64 hex digits", self.sealing_key)
     }

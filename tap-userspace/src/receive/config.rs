@@ -49,13 +49,20 @@ pub struct Tls {
     pub certificate_file: PathBuf,
     /// Its key (PEM).
     pub key_file: PathBuf,
+    /// Revocation lists (PEM) of the authorities, where there are any.
+    pub revocations_file: Option<PathBuf>,
 }
 
 impl Tls {
     /// The same for both sides of the transport.
     #[must_use]
     pub fn files(&self) -> TlsFiles {
-        TlsFiles { ca: self.ca_file.clone(), certificate: self.certificate_file.clone(), key: self.key_file.clone() }
+        TlsFiles {
+            ca: self.ca_file.clone(),
+            certificate: self.certificate_file.clone(),
+            key: self.key_file.clone(),
+            revocations: self.revocations_file.clone(),
+        }
     }
 }
 
@@ -75,6 +82,8 @@ pub struct Host {
     pub id: String,
     /// SHA-256 of the certificate it connects with, 64 hex digits (colons may stand between them).
     pub certificate_sha256: String,
+    /// The same of the certificate it is to connect with next: both count while it changes over.
+    pub next_certificate_sha256: Option<String>,
 }
 
 /// `[metrics]`
@@ -129,7 +138,8 @@ impl ReceiveConfig {
         config.check().map_err(|(key, reason)| ConfigError::Value { path: path.to_owned(), key, reason })?;
         let base = path.parent().unwrap_or(Path::new("."));
         let tls = &mut config.tls;
-        for file in [&mut tls.ca_file, &mut tls.certificate_file, &mut tls.key_file, &mut config.store.directory] {
+        let files = [&mut tls.ca_file, &mut tls.certificate_file, &mut tls.key_file, &mut config.store.directory];
+        for file in files.into_iter().chain(&mut tls.revocations_file) {
             *file = base.join(&*file);
         }
         Ok(config)
@@ -142,9 +152,11 @@ impl ReceiveConfig {
             let Some(id) = parse_sha256(&host.id) else {
                 return Err((key("id"), "is not 64 hex digits; `gwtap keygen host` shows it".into()));
             };
-            if host.fingerprint().is_none() {
-                let reason = "is not 64 hex digits; `openssl x509 -noout -fingerprint -sha256` shows it";
-                return Err((key("certificate_sha256"), reason.into()));
+            for (name, text) in host.certificates() {
+                if fingerprint(text).is_none() {
+                    let reason = "is not 64 hex digits; `openssl x509 -noout -fingerprint -sha256` shows it";
+                    return Err((key(name), reason.into()));
+                }
             }
             if let Some(other) = ids.insert(id, index) {
                 return Err((key("id"), format!("is the same as host[{other}].id")));
@@ -165,18 +177,26 @@ impl ReceiveConfig {
     pub fn admit(&self, host: &[u8; 32], fingerprint: &[u8; 32]) -> Result<(), &'static str> {
         match self.hosts.iter().find(|listed| parse_sha256(&listed.id).as_ref() == Some(host)) {
             None => Err("the host key id is not listed here"),
-            Some(listed) if listed.fingerprint().as_ref() != Some(fingerprint) => {
-                Err("the certificate is not the one listed for this host key id")
+            Some(listed)
+                if listed.certificates().any(|(_, text)| self::fingerprint(text).as_ref() == Some(fingerprint)) =>
+            {
+                Ok(())
             }
-            Some(_) => Ok(()),
+            Some(_) => Err("the certificate is not the one listed for this host key id"),
         }
     }
 }
 
 impl Host {
-    fn fingerprint(&self) -> Option<[u8; 32]> {
-        parse_sha256(&self.certificate_sha256.replace(':', "").to_ascii_lowercase())
+    /// Keys and values of the certificates that count.
+    fn certificates(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let next = self.next_certificate_sha256.iter().map(|text| ("next_certificate_sha256", text.as_str()));
+        std::iter::once(("certificate_sha256", self.certificate_sha256.as_str())).chain(next)
     }
+}
+
+fn fingerprint(text: &str) -> Option<[u8; 32]> {
+    parse_sha256(&text.replace(':', "").to_ascii_lowercase())
 }
 
 #[cfg(test)]

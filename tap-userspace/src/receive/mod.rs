@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::limits::RECEIVE_CONNECTIONS_MAX;
+use crate::transport::rotating::Rotating;
 use crate::transport::tls::{self, TlsError};
 use config::ReceiveConfig;
 use status::ReceiveStatus;
@@ -61,7 +62,7 @@ pub struct Receiver {
     listener: TcpListener,
     metrics: Option<TcpListener>,
     shared: Arc<Shared>,
-    acceptor_config: Arc<rustls::ServerConfig>,
+    credentials: Rotating<rustls::ServerConfig>,
 }
 
 /// What all sessions share.
@@ -78,7 +79,7 @@ impl Receiver {
     /// # Errors
     /// The store, a file or an address that `config` names cannot be used.
     pub async fn bind(config: ReceiveConfig) -> Result<Self, ReceiveError> {
-        let acceptor_config = tls::server(&config.tls.files())?;
+        let credentials = Rotating::new(config.tls.files(), tls::server)?;
         let store = Store::open(&config.store.directory)?;
         let listener = listen("listen.address", config.listen.address).await?;
         let metrics = match config.metrics.listen {
@@ -86,7 +87,7 @@ impl Receiver {
             None => None,
         };
         let shared = Arc::new(Shared { config, store, status: Arc::default() });
-        Ok(Self { listener, metrics, shared, acceptor_config })
+        Ok(Self { listener, metrics, shared, credentials })
     }
 
     /// Where it listens (with the port that the system chose for port 0).
@@ -114,7 +115,6 @@ impl Receiver {
     pub async fn serve(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut sessions = JoinSet::new();
         let places = Arc::new(Semaphore::new(RECEIVE_CONNECTIONS_MAX));
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.acceptor_config));
         if let Some(listener) = self.metrics.take() {
             sessions.spawn(metrics::serve(listener, self.status(), shutdown.clone()));
         }
@@ -122,6 +122,8 @@ impl Receiver {
             let accepted = tokio::select! {
                 () = stopped(&mut shutdown) => break,
                 Some(_ended) = sessions.join_next(), if !sessions.is_empty() => continue,
+                // Sessions that are open go on as they began.
+                () = self.credentials.changed() => continue,
                 accepted = self.listener.accept() => accepted,
             };
             let (Ok((stream, _peer)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
@@ -130,7 +132,8 @@ impl Receiver {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 continue;
             };
-            let (shared, acceptor, stop) = (Arc::clone(&self.shared), acceptor.clone(), shutdown.clone());
+            let acceptor = TlsAcceptor::from(self.credentials.current());
+            let (shared, stop) = (Arc::clone(&self.shared), shutdown.clone());
             sessions.spawn(async move {
                 serve_one(&shared, &acceptor, stream, stop).await;
                 drop(place);

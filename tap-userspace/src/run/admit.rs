@@ -153,18 +153,19 @@ pub(super) fn unix_ns(time: Timestamp) -> Result<u64, RunError> {
 /// The receiving facility is the order's: a configuration cannot send records elsewhere.
 fn check_receiver(export: &Export, order: &Order) -> Result<(), String> {
     let facility = &order.receiving_facility;
-    if export.endpoint != facility.endpoint {
-        return Err(format!(
-            "measure.export.endpoint: {} is not the order's receiving facility, {}",
-            export.endpoint, facility.endpoint
-        ));
-    }
-    if !facility.names.contains(&export.server_name) {
-        return Err(format!(
-            "measure.export.server_name: {} is not among the order's receiving_facility.names ({})",
-            export.server_name,
-            facility.names.join(", ")
-        ));
+    for (endpoint, server_name) in export.receivers() {
+        if facility.endpoint != endpoint && !facility.further_endpoints.iter().any(|further| further == endpoint) {
+            return Err(format!(
+                "measure.export.endpoint: {endpoint} is not the order's receiving facility, {}",
+                facility.endpoint
+            ));
+        }
+        if !facility.names.iter().any(|name| name == server_name) {
+            return Err(format!(
+                "measure.export.server_name: {server_name} is not among the order's receiving_facility.names ({})",
+                facility.names.join(", ")
+            ));
+        }
     }
     Ok(())
 }

@@ -260,7 +260,12 @@ fn rings(agent: &Agent) -> Result<Vec<RingConsumer>, RunError> {
 }
 
 fn tls_files(export: &config::Export) -> TlsFiles {
-    TlsFiles { ca: export.ca_file.clone(), certificate: export.certificate_file.clone(), key: export.key_file.clone() }
+    TlsFiles {
+        ca: export.ca_file.clone(),
+        certificate: export.certificate_file.clone(),
+        key: export.key_file.clone(),
+        revocations: export.revocations_file.clone(),
+    }
 }
 
 /// The export task of each measure.
@@ -272,8 +277,13 @@ pub(super) fn export(
     let task = |measure: &Measure| {
         let export = &measure.config.export;
         let config = ExportConfig {
-            endpoint: export.endpoint.clone(),
-            server_name: export.server_name.clone(),
+            receivers: export
+                .receivers()
+                .map(|(endpoint, server_name)| export::Receiver {
+                    endpoint: endpoint.to_owned(),
+                    server_name: server_name.to_owned(),
+                })
+                .collect(),
             tls: tls_files(export),
             acknowledgement: match export.acknowledgement {
                 config::Acknowledgement::Required => export::Acknowledgement::Required,

@@ -2,6 +2,7 @@
 //! cut out of the stream. Bounded by the 65,535 octets of a message.
 
 pub mod frame;
+pub mod rotating;
 pub mod tls;
 
 /// The protocol name by which both sides agree on acknowledgements (`docs/export.md`). Without it a session is plain

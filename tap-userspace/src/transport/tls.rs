@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -27,6 +28,9 @@ pub enum TlsError {
     /// A file has no certificate.
     #[error("{}: holds no certificate (PEM, `BEGIN CERTIFICATE`)", .0.display())]
     Empty(PathBuf),
+    /// A file has no revocation list.
+    #[error("{}: holds no revocation list (PEM, `BEGIN X509 CRL`)", .0.display())]
+    NoList(PathBuf),
     /// Certificate and key do not fit, or are not of a kind that is spoken.
     #[error("{}: {reason}", path.display())]
     Refused {
@@ -46,6 +50,8 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+    /// Revocation lists (PEM) of the authorities, where there are any. A list that is out of date refuses everybody.
+    pub revocations: Option<PathBuf>,
 }
 
 /// Configuration of the connecting side.
@@ -57,7 +63,7 @@ pub fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(refused(&files.certificate))?
-        .with_root_certificates(authorities(&files.ca)?)
+        .with_webpki_verifier(server_verifier(files)?)
         .with_client_auth_cert(chain, key)
         .map_err(refused(&files.key))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -70,9 +76,14 @@ pub fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
 /// A file that is missing or does not fit.
 pub fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let (chain, key) = identity(files)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(&files.ca)?), provider())
-        .build()
-        .map_err(refused(&files.ca))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(&files.ca)?), provider());
+    let verifier = match &files.revocations {
+        None => verifier,
+        Some(path) => {
+            verifier.with_crls(revocations(path)?).only_check_end_entity_revocation().enforce_revocation_expiration()
+        }
+    };
+    let verifier = verifier.build().map_err(refused(&files.ca))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(refused(&files.certificate))?
@@ -91,6 +102,18 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     crate::keys::sha256(certificate.as_ref())
 }
 
+/// Who may have signed the listening side's certificate, and which are revoked.
+fn server_verifier(files: &TlsFiles) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities(&files.ca)?), provider());
+    let verifier = match &files.revocations {
+        None => verifier,
+        Some(path) => {
+            verifier.with_crls(revocations(path)?).only_check_end_entity_revocation().enforce_revocation_expiration()
+        }
+    };
+    verifier.build().map_err(refused(&files.ca))
+}
+
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -106,6 +129,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         .collect::<Result<_, _>>()
         .map_err(unreadable(path, "certificates"))?;
     if certificates.is_empty() { Err(TlsError::Empty(path.to_owned())) } else { Ok(certificates) }
+}
+
+fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    const WHAT: &str = "revocation lists";
+    let lists: Vec<_> = CertificateRevocationListDer::pem_file_iter(path)
+        .map_err(unreadable(path, WHAT))?
+        .collect::<Result<_, _>>()
+        .map_err(unreadable(path, WHAT))?;
+    if lists.is_empty() { Err(TlsError::NoList(path.to_owned())) } else { Ok(lists) }
 }
 
 fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {

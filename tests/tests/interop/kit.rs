@@ -111,9 +111,16 @@ impl Kit {
     /// Exports a spool with `records` to `port` until it is empty.
     async fn export(&self, port: u16, spool: &Spool, acknowledgement: Acknowledgement) {
         let config = ExportConfig {
-            endpoint: format!("127.0.0.1:{port}"),
-            server_name: "localhost".into(),
-            tls: TlsFiles { ca: self.path("ca.pem"), certificate: self.path("host.pem"), key: self.path("host.key") },
+            receivers: vec![export::Receiver {
+                endpoint: format!("127.0.0.1:{port}"),
+                server_name: "localhost".into(),
+            }],
+            tls: TlsFiles {
+                ca: self.path("ca.pem"),
+                certificate: self.path("host.pem"),
+                key: self.path("host.key"),
+                revocations: None,
+            },
             acknowledgement,
             anonymisation: Anonymisation::Deterministic,
         };

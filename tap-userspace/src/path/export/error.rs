@@ -17,6 +17,9 @@ pub enum ExportError {
         "export.server_name `{0}` is neither a DNS name nor an IP address; write the name in the certificate of the receiving facility"
     )]
     ServerName(String),
+    /// There is nowhere to export to.
+    #[error("no receiving facility is configured")]
+    NoReceiver,
     /// The connection or the handshake, with what the system or the peer said.
     #[error("{step}: {source}")]
     Io {
@@ -66,6 +69,7 @@ impl ExportError {
         match self {
             Self::Tls(_) => "tls_files",
             Self::ServerName(_) => "server_name",
+            Self::NoReceiver => "no_receiver",
             Self::Io { .. } => "connection",
             Self::Stalled(_) => "stalled",
             Self::NoAcknowledgement => "no_acknowledgement",

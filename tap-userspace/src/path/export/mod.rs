@@ -5,6 +5,9 @@
 //! nothing but the spool, and logs nothing but codes and counts. Bounded by [`EXPORT_WINDOW_MESSAGES_MAX`] messages on
 //! their way.
 //!
+//! There may be several receiving facilities: what one has acknowledged is not sent to another, so that what was stored is stored by
+//! all of them together. Changed certificates end a session; the next one begins with them.
+//!
 //! A message is forgotten when the peer has stored it durably. A session that ends begins anew at the first message
 //! that is not acknowledged; the peer stores what it already has once (its identity names the file).
 //!
@@ -21,6 +24,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
 pub use error::ExportError;
 pub use status::ExportStatus;
@@ -28,6 +32,7 @@ pub use status::ExportStatus;
 use crate::ipfix::encode::Anonymisation;
 use crate::keys::HostKeyId;
 use crate::path::spool::Spool;
+use crate::transport::rotating::Rotating;
 use crate::transport::tls::{self, TlsFiles};
 use window::Window;
 
@@ -42,13 +47,20 @@ pub enum Acknowledgement {
     None,
 }
 
-/// Where to, as whom, and how.
-#[derive(Clone, Debug)]
-pub struct ExportConfig {
-    /// `host:port` of the receiving facility.
+/// One receiving facility.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// `host:port`.
     pub endpoint: String,
     /// Name that its certificate must carry.
     pub server_name: String,
+}
+
+/// Where to, as whom, and how.
+#[derive(Clone, Debug)]
+pub struct ExportConfig {
+    /// Receiving facilities, the preferred one first: each search begins with it.
+    pub receivers: Vec<Receiver>,
     /// Authority, certificate and key.
     pub tls: TlsFiles,
     /// What trims the spool.
@@ -69,37 +81,55 @@ pub async fn run(
     status: Arc<ExportStatus>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), ExportError> {
-    let connector = connect::Connector::new(&config, tls::client(&config.tls)?)?;
+    let receivers: Vec<_> = config.receivers.iter().map(connect::Receiver::new).collect::<Result<_, _>>()?;
+    let mut credentials = Rotating::new(config.tls.clone(), tls::client)?;
     let mut window = Window::default();
-    let mut failures = 0;
-    loop {
+    let mut failures: u32 = 0;
+    let mut turns = receivers.iter().cycle();
+    while let Some(receiver) = turns.next() {
         let began = Instant::now();
         let sent_before = status.progress();
+        let connector = TlsConnector::from(credentials.current());
         let ended = tokio::select! {
             () = stopped(&mut shutdown) => return Ok(()),
-            ended = session(&connector, &config, host, &spool, &status, &mut window) => ended,
+            () = credentials.changed() => None,
+            ended = session(receiver, &connector, &config, host, &spool, &status, &mut window) => Some(ended),
         };
-        status.failed(&ended);
-        tracing::warn!(code = ended.code(), seconds = began.elapsed().as_secs(), "export session ended");
-        // A session that moved something begins the pauses anew.
-        failures = if status.progress() > sent_before { 0 } else { failures + 1 };
+        status.ended(ended.as_ref());
+        let seconds = began.elapsed().as_secs();
+        tracing::warn!(
+            code = ended.as_ref().map_or("certificates", ExportError::code),
+            seconds,
+            "export session ended"
+        );
+        if ended.is_none() || status.progress() > sent_before {
+            // A session that moved something begins the pauses anew, and the search with the preferred facility.
+            failures = 0;
+            turns = receivers.iter().cycle();
+        } else {
+            failures = failures.saturating_add(1);
+        }
+        // Once round all of them without a pause that grows: another one may be there at once.
+        let rounds = failures / u32::try_from(receivers.len()).unwrap_or(u32::MAX).max(1);
         tokio::select! {
             () = stopped(&mut shutdown) => return Ok(()),
-            () = tokio::time::sleep(backoff::pause(failures)) => {}
+            () = tokio::time::sleep(backoff::pause(rounds)) => {}
         }
     }
+    Err(ExportError::NoReceiver)
 }
 
 /// One connection from beginning to end; there is always a reason why it ends.
 async fn session(
-    connector: &connect::Connector,
+    receiver: &connect::Receiver,
+    connector: &TlsConnector,
     config: &ExportConfig,
     host: HostKeyId,
     spool: &Spool,
     status: &ExportStatus,
     window: &mut Window,
 ) -> ExportError {
-    let connection = match connector.connect(config.acknowledgement).await {
+    let connection = match receiver.connect(connector, config.acknowledgement).await {
         Ok(connection) => connection,
         Err(error) => return error,
     };

@@ -44,9 +44,11 @@ impl ExportStatus {
         self.connected.store(true, Relaxed);
     }
 
-    pub(super) fn failed(&self, error: &ExportError) {
+    /// A session or an attempt ended: by `error`, or because the certificates changed.
+    pub(super) fn ended(&self, error: Option<&ExportError>) {
         self.connected.store(false, Relaxed);
         self.reconnects.fetch_add(1, Relaxed);
+        let Some(error) = error else { return };
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((error.code(), error.to_string()));
     }
 

@@ -3,10 +3,15 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
 use tempfile::TempDir;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -29,6 +34,8 @@ pub(super) const INSTANCE: [u8; 16] = [0x22; 16];
 pub(super) struct Kit {
     pub(super) directory: TempDir,
     issuer: Issuer<'static, KeyPair>,
+    /// Number of the next certificate.
+    certificates: AtomicU64,
 }
 
 /// An authority of its own, whose certificates nobody else trusts.
@@ -36,6 +43,7 @@ fn issuer(directory: &Path, name: &str) -> Issuer<'static, KeyPair> {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key).unwrap();
     std::fs::write(directory.join(format!("{name}.pem")), certificate.pem()).unwrap();
     Issuer::new(params, key)
@@ -45,7 +53,7 @@ impl Kit {
     pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let issuer = issuer(directory.path(), "ca");
-        let kit = Self { directory, issuer };
+        let kit = Self { directory, issuer, certificates: AtomicU64::new(1) };
         kit.certificate("facility", &kit.issuer);
         kit.certificate("host", &kit.issuer);
         kit
@@ -53,8 +61,17 @@ impl Kit {
 
     /// Makes `NAME.pem` and `NAME.key`; gives the certificate's SHA-256.
     fn certificate(&self, name: &str, issuer: &Issuer<'_, KeyPair>) -> [u8; 32] {
+        self.certificate_until(name, issuer, OffsetDateTime::now_utc() + time::Duration::days(1))
+    }
+
+    /// The same, valid from yesterday until `not_after`.
+    fn certificate_until(&self, name: &str, issuer: &Issuer<'_, KeyPair>, not_after: OffsetDateTime) -> [u8; 32] {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = OffsetDateTime::now_utc() - time::Duration::days(2);
+        params.not_after = not_after;
+        let serial = self.certificates.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        params.serial_number = Some(SerialNumber::from(serial));
         let certificate = params.signed_by(&key, issuer).unwrap();
         std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
         std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
@@ -64,6 +81,31 @@ impl Kit {
     /// A certificate of the same authority that no host is listed with.
     pub(super) fn another_certificate(&self, name: &str) {
         self.certificate(name, &self.issuer);
+    }
+
+    /// A certificate of the authority that ended an hour ago.
+    pub(super) fn expired_certificate(&self, name: &str) {
+        self.certificate_until(name, &self.issuer, OffsetDateTime::now_utc() - time::Duration::hours(1));
+    }
+
+    /// Makes `revoked.pem`, the authority's list of the certificates it made with these numbers (from 1); current for a day, or not.
+    pub(super) fn revoke(&self, serials: &[u64], is_current: bool) {
+        let now = OffsetDateTime::now_utc();
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now - time::Duration::hours(1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now - time::Duration::days(2),
+            next_update: if is_current { now + time::Duration::days(1) } else { now - time::Duration::hours(1) },
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        std::fs::write(self.path("revoked.pem"), list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
     }
 
     /// A certificate of an authority that is not trusted.
@@ -81,6 +123,7 @@ impl Kit {
             ca: self.path("ca.pem"),
             certificate: self.path(&format!("{name}.pem")),
             key: self.path(&format!("{name}.key")),
+            revocations: Some(self.path("revoked.pem")).filter(|path| path.exists()),
         }
     }
 
@@ -96,10 +139,16 @@ impl Kit {
 
     /// Starts a receiving facility on `port` (0: any).
     pub(super) async fn receiver(&self, port: u16) -> Result<Running, ReceiveError> {
+        self.receiver_with(port, "store", "").await
+    }
+
+    /// The same with a store of its own, and `more` about its host.
+    pub(super) async fn receiver_with(&self, port: u16, store: &str, more: &str) -> Result<Running, ReceiveError> {
+        let revocations = if self.path("revoked.pem").exists() { "revocations_file = \"revoked.pem\"\n" } else { "" };
         let text = format!(
             "[listen]\naddress = \"127.0.0.1:{port}\"\n[tls]\nca_file = \"ca.pem\"\n\
-             certificate_file = \"facility.pem\"\nkey_file = \"facility.key\"\n[store]\ndirectory = \"store\"\n\
-             [[host]]\nid = \"{HOST}\"\ncertificate_sha256 = \"{}\"\n",
+             certificate_file = \"facility.pem\"\nkey_file = \"facility.key\"\n{revocations}[store]\n\
+             directory = \"{store}\"\n[[host]]\nid = \"{HOST}\"\ncertificate_sha256 = \"{}\"\n{more}",
             hex::encode(self.fingerprint("host"))
         );
         std::fs::write(self.path("receive.toml"), text).unwrap();
@@ -116,9 +165,21 @@ impl Kit {
 
     /// Starts an exporter with the certificate `name`.
     pub(super) fn exporter(&self, name: &str, address: SocketAddr, spool: &Spool, how: Acknowledgement) -> Exporter {
+        self.exporter_to(name, &[address], spool, how)
+    }
+
+    /// As [`Kit::exporter`], to several receiving facilities.
+    pub(super) fn exporter_to(
+        &self,
+        name: &str,
+        addresses: &[SocketAddr],
+        spool: &Spool,
+        how: Acknowledgement,
+    ) -> Exporter {
+        let receiver =
+            |address: &SocketAddr| export::Receiver { endpoint: address.to_string(), server_name: "localhost".into() };
         let config = ExportConfig {
-            endpoint: address.to_string(),
-            server_name: "localhost".into(),
+            receivers: addresses.iter().map(receiver).collect(),
             tls: self.files(name),
             acknowledgement: how,
             anonymisation: Anonymisation::Deterministic,
@@ -131,8 +192,13 @@ impl Kit {
 
     /// All records in the store.
     pub(super) fn stored(&self) -> Vec<StoredRecord> {
+        self.stored_in("store")
+    }
+
+    /// All records in the store of this name.
+    pub(super) fn stored_in(&self, store: &str) -> Vec<StoredRecord> {
         let mut all = Vec::new();
-        records(&self.store(), |record| {
+        records(&self.path(store), |record| {
             all.push(record.clone());
             true
         })

@@ -1,5 +1,6 @@
 //! Exporter and receiving facility over loopback, with certificates made on the spot.
 
+mod changes;
 mod delivery;
 mod kit;
 mod refusals;

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::kit::{HOST, Kit, append, emptied, eventually};
-use crate::path::export::Acknowledgement;
+use crate::path::export::{self, Acknowledgement};
 use crate::receive::config::ReceiveConfig;
 use crate::receive::read::records;
 use crate::transport::tls;
@@ -58,15 +58,17 @@ async fn a_facility_under_another_name_is_refused() {
     let spool = kit.spool();
     append(&spool, 0, 10, 10);
     let (_stop, shutdown) = tokio::sync::watch::channel(false);
-    let config = crate::path::export::ExportConfig {
-        endpoint: receiver.address.to_string(),
-        server_name: "facility.example".into(),
+    let config = export::ExportConfig {
+        receivers: vec![export::Receiver {
+            endpoint: receiver.address.to_string(),
+            server_name: "facility.example".into(),
+        }],
         tls: kit.files("host"),
         acknowledgement: Acknowledgement::Required,
         anonymisation: Default::default(),
     };
-    let status = Arc::new(crate::path::export::ExportStatus::default());
-    let task = tokio::spawn(crate::path::export::run(config, HOST, spool.clone(), Arc::clone(&status), shutdown));
+    let status = Arc::new(export::ExportStatus::default());
+    let task = tokio::spawn(export::run(config, HOST, spool.clone(), Arc::clone(&status), shutdown));
     assert!(eventually(|| status.last_error().is_some()).await.is_ok());
     let (code, text) = status.last_error().unwrap();
     assert!(code == "connection" && text.contains("certificate"), "{text}");
