@@ -16,6 +16,12 @@ async fn another_facility_takes_over_and_together_they_have_every_record_once() 
     let exporter = kit.exporter_to("host", &[first.address, second.address], &spool, Acknowledgement::Required);
     emptied(&spool).await;
     assert_eq!(second.status.sessions_total.load(Relaxed), 0, "the first one is preferred");
+    // A session that ends while the first one is there: a file that changed, though its certificate is the same.
+    let certificate = fs::read(kit.path("host.pem")).unwrap();
+    fs::write(kit.path("host.pem"), [certificate.as_slice(), b"\n"].concat()).unwrap();
+    let sessions = || [&first, &second].map(|facility| facility.status.sessions_total.load(Relaxed));
+    assert!(eventually(|| sessions() != [1, 0]).await.is_ok());
+    assert_eq!(sessions(), [2, 0], "the search begins with the first one");
     let port = first.address.port();
     first.stop().await;
     append(&spool, 1_000, 1_500, 5);
