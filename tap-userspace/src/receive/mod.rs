@@ -14,6 +14,7 @@ pub mod file;
 pub mod metrics;
 pub mod read;
 mod session;
+pub mod statistics;
 pub mod status;
 pub mod store;
 #[cfg(test)]

@@ -80,7 +80,19 @@ type Rules = BTreeMap<(u8, u64), BTreeMap<u16, Rule>>;
 ///
 /// # Errors
 /// A file that cannot be read, or is damaged: the error names it and the octet.
-pub fn records(root: &Path, mut each: impl FnMut(&StoredRecord) -> bool) -> Result<Summary, ReadError> {
+pub fn records(root: &Path, each: impl FnMut(&StoredRecord) -> bool) -> Result<Summary, ReadError> {
+    records_with(root, each, |_| ())
+}
+
+/// The same; `progress` is told how far it is, once a message.
+///
+/// # Errors
+/// As [`records`].
+pub fn records_with(
+    root: &Path,
+    mut each: impl FnMut(&StoredRecord) -> bool,
+    mut progress: impl FnMut(&Summary),
+) -> Result<Summary, ReadError> {
     let mut summary = Summary::default();
     for host in directories(root)? {
         if host == PEERS {
@@ -92,6 +104,7 @@ pub fn records(root: &Path, mut each: impl FnMut(&StoredRecord) -> bool) -> Resu
             let mut rules = Rules::new();
             for name in sorted(&directory)?.iter().filter(|name| is_message(name)) {
                 summary.files += 1;
+                progress(&summary);
                 let path = directory.join(name);
                 for record in file(&path, &host, &spool, &mut rules)? {
                     summary.records += 1;
@@ -103,6 +116,20 @@ pub fn records(root: &Path, mut each: impl FnMut(&StoredRecord) -> bool) -> Resu
         }
     }
     Ok(summary)
+}
+
+/// Messages of hosts in the store.
+///
+/// # Errors
+/// A directory that cannot be read.
+pub fn count(root: &Path) -> Result<u64, ReadError> {
+    let mut files = 0;
+    for host in directories(root)?.iter().filter(|host| *host != PEERS) {
+        for spool in directories(&root.join(host))? {
+            files += sorted(&root.join(host).join(spool))?.iter().filter(|name| is_message(name)).count() as u64;
+        }
+    }
+    Ok(files)
 }
 
 fn file(path: &Path, host: &str, spool: &str, rules: &mut Rules) -> Result<Vec<StoredRecord>, ReadError> {
@@ -196,4 +223,46 @@ fn count_peer_files(peers: &Path) -> Result<u64, ReadError> {
         }
     }
     Ok(count)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::path::{AddressKind, ExportedAddress, UnixNs};
+
+    /// A record as it may lie in a store.
+    pub(crate) fn stored() -> StoredRecord {
+        StoredRecord {
+            record: PseudonymisedRecord {
+                time: UnixNs(1_800_000_000_000_000_007),
+                source: ExportedAddress {
+                    bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 203, 0, 113, 5],
+                    kind: AddressKind::Clear,
+                },
+                destination: ExportedAddress { bytes: [0xab; 16], kind: AddressKind::Deterministic },
+                source_port: Some(443),
+                destination_port: Some(50_000),
+                protocol: 6,
+                tcp_flags: Some(0x12),
+                ip_version: 4,
+                direction: 2,
+                line_bytes: 98,
+                ip_length: 60,
+                fragment: 0,
+                sliced: false,
+                measure: 0,
+                generation: 3,
+                rules: [1, 0, 0, 0],
+                cpu: 1,
+                sequence: 9,
+                key_epoch: 2,
+            },
+            host: "aa".repeat(32),
+            spool: "bb".repeat(16),
+            spool_sequence: 4,
+            instance: [0xcc; 16],
+            rules: vec!["r1".into()],
+            measure_id: Some("m-1".into()),
+        }
+    }
 }

@@ -1,71 +1,15 @@
-//! `gwtap records`: reads the store of a receiving facility.
+//! Formats of a stored record: a line of JSON, of CSV, of a table.
 
-use crate::path::{AddressKind, ExportedAddress};
-use crate::receive::read::{self, StoredRecord, Summary};
-use anyhow::Context as _;
-use clap::Parser;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv6Addr};
+
 use jiff::Timestamp;
 use serde::Serialize;
-use std::io::{self, BufWriter, ErrorKind, Write};
-use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
-use std::process::ExitCode;
 use tap_common::path::direction::DIRECTION_NAMES;
 use tap_common::path::parse::FRAGMENT_NAMES;
 
-/// Shows the records in a receiving facility's store, in order of host, spool and sequence.
-#[derive(Debug, Parser)]
-#[command(after_help = "Examples:
-  gwtap records --store /var/lib/gwtap/store --limit 20
-  gwtap records --store /var/lib/gwtap/store --json | jq -r .rules[] | sort | uniq -c
-
-An address is clear (c), a pseudonym (d) that is the same for the same address, or a pseudonym (p) that keeps prefixes.
-A rule is shown by its id, or as #INDEX where the store lacks the rule table of its generation.
-It reads only: it may run beside `gwtap receive`.")]
-pub struct Args {
-    /// The store's directory
-    #[arg(long, value_name = "DIR")]
-    store: PathBuf,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
-    /// Show so many records at most
-    #[arg(long, value_name = "N")]
-    limit: Option<u64>,
-}
-
-/// Runs the verb.
-///
-/// # Errors
-/// A store that cannot be read, or is damaged.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let mut written = Ok(());
-    let mut left = args.limit.unwrap_or(u64::MAX);
-    if !args.json {
-        written = head(&mut out);
-    }
-    let mut summary = Summary::default();
-    if left > 0 && written.is_ok() {
-        summary = read::records(&args.store, |stored| {
-            written = if args.json { json(&mut out, stored) } else { row(&mut out, stored) };
-            left -= 1;
-            left > 0 && written.is_ok()
-        })?;
-    }
-    match written.and_then(|()| out.flush()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-        written => written.context("cannot write")?,
-    }
-    if !args.json {
-        eprintln!("{} records in {} messages", summary.records, summary.files);
-        if summary.peer_files > 0 {
-            eprintln!("{} messages of other exporters (under peers/) are not shown", summary.peer_files);
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
+use crate::path::{AddressKind, ExportedAddress};
+use crate::receive::read::StoredRecord;
 
 /// A record as JSON; what the packet did not have is absent.
 #[derive(Serialize)]
@@ -102,7 +46,7 @@ struct Json<'a> {
     spool_sequence: u64,
 }
 
-fn json(out: &mut impl Write, stored: &StoredRecord) -> io::Result<()> {
+pub(super) fn json(out: &mut impl Write, stored: &StoredRecord) -> io::Result<()> {
     let record = &stored.record;
     let object = Json {
         time: time(record.time.0),
@@ -118,7 +62,7 @@ fn json(out: &mut impl Write, stored: &StoredRecord) -> io::Result<()> {
         tcp_flags: record.tcp_flags,
         ip_length: record.ip_length,
         line_bytes: record.line_bytes,
-        fragment: FRAGMENT_NAMES.get(usize::from(record.fragment)).copied().unwrap_or("unknown"),
+        fragment: fragment(record.fragment),
         sliced: record.sliced,
         rules: &stored.rules,
         measure: stored.measure_id.as_deref(),
@@ -136,7 +80,81 @@ fn json(out: &mut impl Write, stored: &StoredRecord) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn head(out: &mut impl Write) -> io::Result<()> {
+/// The names of a CSV's columns: those of the JSON form.
+const COLUMNS: [&str; 26] = [
+    "time",
+    "direction",
+    "ip_version",
+    "source",
+    "source_kind",
+    "destination",
+    "destination_kind",
+    "protocol",
+    "source_port",
+    "destination_port",
+    "tcp_flags",
+    "ip_length",
+    "line_bytes",
+    "fragment",
+    "sliced",
+    "rules",
+    "measure",
+    "measure_slot",
+    "generation",
+    "key_epoch",
+    "cpu",
+    "sequence",
+    "instance",
+    "host",
+    "spool",
+    "spool_sequence",
+];
+
+/// The first line of a CSV.
+pub(super) fn csv_head(out: &mut csv::Writer<impl Write>) -> csv::Result<()> {
+    out.write_record(COLUMNS)
+}
+
+/// A record as a line of CSV (RFC 4180): what the packet did not have is empty, several rules are parted by spaces.
+pub(super) fn csv_row(out: &mut csv::Writer<impl Write>, stored: &StoredRecord) -> csv::Result<()> {
+    let record = &stored.record;
+    let optional = |number: Option<u16>| number.map_or_else(String::new, |number| number.to_string());
+    let row: [String; COLUMNS.len()] = [
+        time(record.time.0),
+        direction(record.direction).to_owned(),
+        record.ip_version.to_string(),
+        address(&record.source).to_string(),
+        kind(record.source.kind).to_owned(),
+        address(&record.destination).to_string(),
+        kind(record.destination.kind).to_owned(),
+        record.protocol.to_string(),
+        optional(record.source_port),
+        optional(record.destination_port),
+        optional(record.tcp_flags.map(u16::from)),
+        record.ip_length.to_string(),
+        record.line_bytes.to_string(),
+        fragment(record.fragment).to_owned(),
+        record.sliced.to_string(),
+        stored.rules.join(" "),
+        stored.measure_id.clone().unwrap_or_default(),
+        record.measure.to_string(),
+        record.generation.to_string(),
+        record.key_epoch.to_string(),
+        record.cpu.to_string(),
+        record.sequence.to_string(),
+        hex::encode(stored.instance),
+        stored.host.clone(),
+        stored.spool.clone(),
+        stored.spool_sequence.to_string(),
+    ];
+    out.write_record(row)
+}
+
+fn fragment(number: u8) -> &'static str {
+    FRAGMENT_NAMES.get(usize::from(number)).copied().unwrap_or("unknown")
+}
+
+pub(super) fn head(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "{:<30}  {:<19}  {:<47}  {:<47}  {:>5}  {:<8}  {:>6}  RULES",
@@ -144,7 +162,7 @@ fn head(out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-fn row(out: &mut impl Write, stored: &StoredRecord) -> io::Result<()> {
+pub(super) fn row(out: &mut impl Write, stored: &StoredRecord) -> io::Result<()> {
     let record = &stored.record;
     writeln!(
         out,
@@ -210,42 +228,7 @@ fn flag_names(flags: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::{PseudonymisedRecord, UnixNs};
-
-    fn stored() -> StoredRecord {
-        StoredRecord {
-            record: PseudonymisedRecord {
-                time: UnixNs(1_800_000_000_000_000_007),
-                source: ExportedAddress {
-                    bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 203, 0, 113, 5],
-                    kind: AddressKind::Clear,
-                },
-                destination: ExportedAddress { bytes: [0xab; 16], kind: AddressKind::Deterministic },
-                source_port: Some(443),
-                destination_port: Some(50_000),
-                protocol: 6,
-                tcp_flags: Some(0x12),
-                ip_version: 4,
-                direction: 2,
-                line_bytes: 98,
-                ip_length: 60,
-                fragment: 0,
-                sliced: false,
-                measure: 0,
-                generation: 3,
-                rules: [1, 0, 0, 0],
-                cpu: 1,
-                sequence: 9,
-                key_epoch: 2,
-            },
-            host: "aa".repeat(32),
-            spool: "bb".repeat(16),
-            spool_sequence: 4,
-            instance: [0xcc; 16],
-            rules: vec!["r1".into()],
-            measure_id: Some("m-1".into()),
-        }
-    }
+    use crate::receive::read::tests::stored;
 
     #[test]
     fn json_has_every_field_and_leaves_out_what_is_not_there() {
@@ -262,6 +245,33 @@ mod tests {
         assert_eq!(value["rules"], serde_json::json!(["r1"]));
         assert_eq!((&value["measure"], &value["spool_sequence"]), (&"m-1".into(), &4.into()));
         assert!(value.get("tcp_flags").is_none() && value["source_port"] == 443);
+    }
+
+    #[test]
+    fn a_line_of_csv_has_the_values_of_the_json() {
+        let mut lines = csv::Writer::from_writer(Vec::new());
+        let mut stored = stored();
+        stored.record.tcp_flags = None;
+        stored.rules.push("two, \"quoted\"".into());
+        csv_head(&mut lines).unwrap();
+        csv_row(&mut lines, &stored).unwrap();
+        let lines = lines.into_inner().unwrap();
+        let mut object = Vec::new();
+        json(&mut object, &stored).unwrap();
+        let object: serde_json::Value = serde_json::from_slice(&object).unwrap();
+        let mut read = csv::Reader::from_reader(lines.as_slice());
+        let columns: Vec<String> = read.headers().unwrap().iter().map(str::to_owned).collect();
+        let row = read.records().next().unwrap().unwrap();
+        for (column, value) in columns.iter().zip(&row) {
+            let expected = match &object[column.as_str()] {
+                serde_json::Value::Null => String::new(),
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Array(_) => stored.rules.join(" "),
+                other => other.to_string(),
+            };
+            assert_eq!(value, expected, "{column}");
+        }
+        assert!(object.as_object().unwrap().keys().all(|key| columns.contains(key)));
     }
 
     #[test]
