@@ -267,7 +267,9 @@ mod tests {
                 serde_json::Value::Null => String::new(),
                 serde_json::Value::String(text) => text.clone(),
                 serde_json::Value::Array(_) => stored.rules.join(" "),
-                other => other.to_string(),
+                other @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_) | serde_json::Value::Object(_)) => {
+                    other.to_string()
+                }
             };
             assert_eq!(value, expected, "{column}");
         }

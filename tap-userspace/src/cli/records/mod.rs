@@ -132,7 +132,7 @@ struct Out {
 
 enum How {
     Json(BufWriter<io::Stdout>),
-    Csv(csv::Writer<io::Stdout>),
+    Csv(Box<csv::Writer<io::Stdout>>),
     Table(BufWriter<io::Stdout>),
 }
 
@@ -141,7 +141,7 @@ impl Out {
         let how = if args.json {
             How::Json(BufWriter::new(io::stdout()))
         } else if args.csv {
-            How::Csv(csv::Writer::from_writer(io::stdout()))
+            How::Csv(Box::new(csv::Writer::from_writer(io::stdout())))
         } else {
             How::Table(BufWriter::new(io::stdout()))
         };
