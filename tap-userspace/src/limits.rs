@@ -184,6 +184,21 @@ pub const ID_BYTES_MAX: usize = 64;
 pub const KEY_EPOCH_DAYS_MAX: u32 = 31;
 /// Bytes of a selector set: a million addresses in their longest form.
 pub const SELECTOR_SET_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a file that is imported: a million STIX indicators have about 450 bytes each.
+pub const IMPORT_BYTES_MAX: usize = 512 << 20;
+/// Places that the report of an import keeps for one reason: enough to find the fault, and a report of a million refused
+/// entries stays readable.
+pub const IMPORT_PLACES_SHOWN_MAX: usize = 100;
+/// An imported IPv4 prefix that is shorter is held back: an attacker has servers, not a /15 of somebody's customers.
+pub const IMPORT_IPV4_PREFIX_MIN: u8 = 16;
+/// The same for IPv6: a /32 is what a registry gives a whole provider.
+pub const IMPORT_IPV6_PREFIX_MIN: u8 = 33;
+/// Bytes of a STIX pattern: public ones have under 10,000.
+pub const PATTERN_BYTES_MAX: usize = 64 << 10;
+/// Parentheses within each other in a STIX pattern: bounds the parser's stack.
+pub const PATTERN_DEPTH_MAX: usize = 32;
+/// Rules that one STIX pattern may become: AND of ORs multiplies, and a set has 256.
+pub const PATTERN_RULES_MAX: usize = 64;
 
 // Cap statements.
 

@@ -1,7 +1,7 @@
 //! The command line: one verb, one file. Each has `Args` and `run`, which returns the exit code.
 //!
 //! Exit codes: 0 done, 1 failure at run time, 2 wrong usage, 3 refused (an input that the rules refuse: order, selector
-//! set, activation, key, clock).
+//! set, activation, key, clock), 4 done in part, as asked for (`selectors import --partial`).
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -26,6 +26,7 @@ pub mod replay;
 pub mod report;
 pub mod run;
 pub mod selectors;
+pub mod selectors_import;
 pub mod selectors_load;
 pub mod status;
 pub mod stop;
@@ -34,6 +35,8 @@ pub mod stop;
 pub const FAILED: u8 = 1;
 /// Exit code of an input that the rules refuse.
 pub const REFUSED: u8 = 3;
+/// Exit code of an import whose set has a part of what was read, as asked for.
+pub const PARTIAL: u8 = 4;
 
 /// Header records of lawfully selected traffic from a mirror port, and nothing else.
 #[derive(Debug, Parser)]

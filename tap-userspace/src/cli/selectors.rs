@@ -1,7 +1,7 @@
-//! `gwtap selectors`: sets are checked and activated, and loaded into a running agent.
+//! `gwtap selectors`: sets are imported, checked and activated, and loaded into a running agent.
 
 use super::order::{read, refused, replace, trust};
-use super::{Refused, selectors_load};
+use super::{Refused, selectors_import, selectors_load};
 use crate::keys::{self, SecretKey};
 use crate::order::window::in_jst;
 use crate::order::{self, Basis, Order};
@@ -16,11 +16,12 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Checks, activates and loads selector sets.
+/// Imports, checks, activates and loads selector sets.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   gwtap selectors check set-7.json --order order.toml --country-table world.csv
   gwtap selectors check set-7.json --basis foreign-to-foreign
+  gwtap selectors import feed.json --order order.toml --reason 'request 17' --set-version 7 --out set-7.json
   gwtap selectors activate set-7.json --order order.toml --number 7 \\
     --valid-until 2028-01-01T00:00:00+09:00 --key author.key --out activation-7.note
   gwtap selectors activate set-7.json --order order.toml --key approver.key --out activation-7.note
@@ -37,6 +38,7 @@ enum Verb {
     /// Sign one person's part of an activation: the first call makes the note, the second adds the other person
     Activate(ActivateArgs),
     Load(selectors_load::Args),
+    Import(Box<selectors_import::Args>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -93,6 +95,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Check(args) => run_check(&args),
         Verb::Activate(args) => activate(&args),
         Verb::Load(args) => selectors_load::run(args),
+        Verb::Import(args) => selectors_import::run(&args),
     }
 }
 
@@ -113,7 +116,8 @@ fn run_check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             };
             let order = order.map_err(|error| refused(path, error))?;
             let context = CheckContext::from_order(&order);
-            match country_table(args, &order)? {
+            let special = if args.documentation_prefixes { Special::DocumentationAllowed } else { Special::TakenOut };
+            match country_table(&args.country_tables, special, &order)? {
                 Some(table) => context.with_country_table(table),
                 None => context,
             }
@@ -131,15 +135,19 @@ fn run_check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn country_table(args: &CheckArgs, order: &Order) -> anyhow::Result<Option<CountryTable>> {
+/// The table that the order names; nothing without a file.
+pub(super) fn country_table(
+    files: &[PathBuf],
+    special: Special,
+    order: &Order,
+) -> anyhow::Result<Option<CountryTable>> {
     let mut bytes = Vec::new();
-    for path in &args.country_tables {
+    for path in files {
         bytes.extend(std::fs::read(path).with_context(|| path.display().to_string())?);
     }
-    if args.country_tables.is_empty() {
+    if files.is_empty() {
         return Ok(None);
     }
-    let special = if args.documentation_prefixes { Special::DocumentationAllowed } else { Special::TakenOut };
     let table = CountryTable::from_csv(&bytes, None, special).map_err(Refused::because)?;
     if table.sha256 != order.addresses.country_table_sha256 {
         return Err(Refused::because("--country-table: the order names another country table"));

@@ -8,7 +8,7 @@ use super::count::{self, Weighed};
 use super::field::{Field, Item};
 use super::rule::{AddressItem, AddressValues, CheckedRule, CheckedSet};
 use super::set::{Condition, Rule, SelectorSet};
-use super::values::{Values, Written};
+use super::values::Values;
 use crate::limits::ID_BYTES_MAX;
 use crate::order::{Basis, Order};
 use crate::prefixes;
@@ -150,6 +150,13 @@ pub fn check(set: &SelectorSet, context: &CheckContext) -> Result<CheckedSet, Ve
         }
         if content.standard != order.standard {
             refuse("standard", format!("{:?} is not the order's {:?}", content.standard, order.standard));
+        }
+    }
+    let overrides = content.provenance.iter().flat_map(|provenance| &provenance.overrides);
+    for (index, word) in overrides.enumerate() {
+        if word.reason.trim().is_empty() || word.by.trim().is_empty() {
+            let reason = "an entry of a warning list needs a person's name (by) and reason".to_owned();
+            refuse(&format!("provenance.overrides[{index}]"), reason);
         }
     }
     if content.rules.is_empty() {
@@ -302,15 +309,7 @@ fn read(condition: &Condition) -> Result<Values, String> {
         let names: Vec<_> = items.iter().map(|item| item.name()).collect();
         return Err(format!("item {} does not go with this field; it takes {}", condition.item, names.join(" or ")));
     }
-    let written = Written {
-        any: condition.any.as_deref(),
-        mask: condition.mask.as_deref(),
-        value: condition.value.as_deref(),
-        range: condition.range,
-        offset: condition.offset,
-        bytes: condition.bytes.as_deref(),
-    };
-    Values::parse(condition.field, written)
+    Values::parse(condition.field, condition.written())
 }
 
 /// Puts each condition into its place. Every field stands once at most.

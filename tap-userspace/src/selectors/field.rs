@@ -1,11 +1,11 @@
 //! Names of what a condition may be about, and of the Act's items.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use tap_common::abi::rule::ConditionKind;
 
 /// What a condition is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Field {
     /// Source address.
@@ -87,7 +87,7 @@ pub fn kind_name(kind: ConditionKind) -> &'static str {
 }
 
 /// What a condition is under Art. 22(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Item {
     /// (i) Address of a facility.

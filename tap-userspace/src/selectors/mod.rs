@@ -1,10 +1,11 @@
 //! Selector sets: what people write ([`set`]), what a condition is about ([`field`], [`values`]), checking it against the
-//! order ([`check`]), and two persons' consent ([`activation`]).
+//! order ([`check`]), and two persons' consent ([`activation`]); how other people's indicators become a set ([`import`]).
 
 pub mod activation;
 pub mod check;
 mod count;
 pub mod field;
+pub mod import;
 mod payload;
 pub mod rule;
 pub mod set;

@@ -1,9 +1,10 @@
 //! A selector set as people write it: JSON, unsigned by itself; the digest of its bytes is what an activation names.
 
 use super::field::{Field, Item};
+use super::values::Written;
 use crate::keys::sha256;
 use crate::limits::SELECTOR_SET_BYTES_MAX;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a file is no selector set. Values never stand in a message: selector contents leave no trace.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,7 @@ impl std::fmt::Debug for SelectorSet {
 }
 
 /// The set's top level.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Content {
     /// Id of the measure.
@@ -56,10 +57,60 @@ pub struct Content {
     pub standard: String,
     /// Rules.
     pub rules: Vec<Rule>,
+    /// Where an imported set comes from; under the set's digest, so that the approver signs over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+}
+
+/// Where the rules of an imported set come from.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// What was read.
+    pub sources: Vec<Source>,
+    /// Entries that stand on a warning list and are in the set all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Override>,
+}
+
+/// One file that was imported.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its name, without folders.
+    pub name: String,
+    /// Its format.
+    pub format: String,
+    /// Its digest.
+    pub sha256: String,
+    /// Entries it has.
+    pub read: u64,
+    /// Entries in the set that were in it first.
+    pub loaded: u64,
+    /// Entries that another one says already.
+    pub merged: u64,
+    /// Entries that are not in the set, because they cannot be.
+    pub refused: u64,
+    /// Entries that are not in the set, because a warning list has them.
+    pub held: u64,
+}
+
+/// One person's word that an entry is wanted although a warning list has it.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    /// The address or prefix.
+    pub entry: String,
+    /// The list's name.
+    pub list: String,
+    /// Why it is wanted all the same.
+    pub reason: String,
+    /// Who says so.
+    pub by: String,
 }
 
 /// A rule: the conjunction of its conditions.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Id, unique in the set.
@@ -75,7 +126,7 @@ pub struct Rule {
 }
 
 /// A condition: alternatives of one field.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// What it is under Art. 22(2).
@@ -83,17 +134,50 @@ pub struct Condition {
     /// What it is about.
     pub field: Field,
     /// Alternatives.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub any: Option<Vec<String>>,
     /// Mask of TCP flags or payload bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<String>,
     /// Value of TCP flags.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// IP lengths, both ends included.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[u32; 2]>,
     /// Offset of payload bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u16>,
     /// Payload bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<String>,
+}
+
+impl Condition {
+    /// A condition with alternatives.
+    #[must_use]
+    pub fn any(item: Item, field: Field, any: Vec<String>) -> Self {
+        Self { any: Some(any), ..Self::empty(item, field) }
+    }
+
+    /// A condition that says nothing yet.
+    #[must_use]
+    pub fn empty(item: Item, field: Field) -> Self {
+        Self { item, field, any: None, mask: None, value: None, range: None, offset: None, bytes: None }
+    }
+
+    /// What it says, as the values' parser takes it.
+    #[must_use]
+    pub fn written(&self) -> Written<'_> {
+        Written {
+            any: self.any.as_deref(),
+            mask: self.mask.as_deref(),
+            value: self.value.as_deref(),
+            range: self.range,
+            offset: self.offset,
+            bytes: self.bytes.as_deref(),
+        }
+    }
 }
 
 impl SelectorSet {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::prefixes::special::Special;
+use crate::selectors::values::Written;
 use serde_json::{Value, json};
 
 mod model;
