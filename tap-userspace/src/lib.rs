@@ -15,6 +15,7 @@ pub mod limits;
 pub mod load;
 pub mod loader;
 pub mod metrics;
+pub mod notice;
 pub mod order;
 pub mod path;
 pub mod prefixes;

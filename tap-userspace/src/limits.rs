@@ -247,3 +247,23 @@ pub const LOADER_PACKET_BYTES: usize = 32 << 10;
 pub const LOADER_PACKET_DESCRIPTORS: usize = 64;
 /// Bytes of one message: the largest set of every measure, escaped as a JSON text.
 pub const LOADER_MESSAGE_BYTES_MAX: usize = 2 * tap_common::limits::MEASURES_MAX * SELECTOR_SET_BYTES_MAX;
+
+// Notices (Art. 30).
+
+/// Bytes of a receipt, a notice or an acknowledgement: some twenty short lines and a signature.
+pub const NOTICE_BYTES_MAX: u64 = 16 << 10;
+const _: () = assert!(NOTICE_BYTES_MAX + 64 <= 60_000 && BODY_BYTES_MAX == 60_000);
+/// Receipts in one message: a tap puts one in each; what has more is not ours.
+pub const RECEIPTS_MAX: usize = 16;
+/// First pause after the Commission's endpoint did not acknowledge.
+pub const NOTICE_RETRY_MIN: Duration = Duration::from_millis(250);
+/// Longest pause: an endpoint that comes back gets what waits within a minute.
+pub const NOTICE_RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long one attempt may take, from the connection to the answer's last byte.
+pub const NOTICE_SEND_MAX: Duration = Duration::from_secs(20);
+/// How often the outbox is looked at when nothing waits.
+pub const NOTICE_INTERVAL: Duration = Duration::from_millis(100);
+/// A notice that is not acknowledged for so long is late, unless the configuration says otherwise.
+pub const NOTICE_LATE_SECONDS: u32 = 3_600;
+/// How long after its end a measure's last records may take from the kernel into the spool; then the end is signed.
+pub const END_SETTLE_NS: u64 = 2_000_000_000;

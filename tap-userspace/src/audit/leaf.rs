@@ -175,6 +175,13 @@ pub enum Leaf {
         /// Digest of the statement's text.
         sha256: String,
     },
+    /// A receipt for the notices of Art. 30 was signed: its digest.
+    Receipt {
+        /// Measure.
+        measure: String,
+        /// Digest of the receipt's note.
+        sha256: String,
+    },
     /// The agent ends in order.
     Stop {
         /// Why.

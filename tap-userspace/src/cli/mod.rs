@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 mod agent;
 pub mod audit;
+#[cfg(feature = "laboratory")]
+pub mod commission;
 pub mod directive;
 #[cfg(feature = "laboratory")]
 pub mod explain;
@@ -17,6 +19,7 @@ pub mod keygen;
 mod laboratory_world;
 mod loader;
 pub mod log;
+pub mod notices;
 pub mod order;
 mod order_new;
 pub mod receive;
@@ -49,6 +52,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Audit(audit::Args),
+    #[cfg(feature = "laboratory")]
+    Commission(commission::Args),
     Directive(directive::Args),
     #[cfg(feature = "laboratory")]
     Explain(explain::Args),
@@ -56,6 +61,7 @@ enum Verb {
     Keygen(keygen::Args),
     #[command(hide = true)]
     Loader(loader::Args),
+    Notices(notices::Args),
     Order(order::Args),
     Receive(receive::Args),
     Records(records::Args),
@@ -87,12 +93,15 @@ pub fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let result = match verb {
         Verb::Audit(args) => audit::run(args),
+        #[cfg(feature = "laboratory")]
+        Verb::Commission(args) => commission::run(args),
         Verb::Directive(args) => directive::run(args),
         #[cfg(feature = "laboratory")]
         Verb::Explain(args) => explain::run(args),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Keygen(args) => keygen::run(args),
         Verb::Loader(args) => loader::run(args),
+        Verb::Notices(args) => notices::run(args),
         Verb::Order(args) => order::run(args),
         Verb::Receive(args) => receive::run(args),
         Verb::Records(args) => records::run(args),

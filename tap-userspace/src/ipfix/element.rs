@@ -205,6 +205,8 @@ elements! {
     SET_DIGEST = Element::own(32, "gwtapSelectorSetDigest", T::OctetArray, S::Default,
         "SHA-256 of the selector set");
     MEASURE_ID = Element::own(33, "gwtapMeasureId", T::String, S::Default, "id of the measure in its order");
+    RECEIPT = Element::own(34, "gwtapReceipt", T::String, S::Default,
+        "a receipt for the notices of Art. 30, as a C2SP note signed by the host");
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::message::SET_HEADER_BYTES;
 use super::template::{self, RecordTemplate, Template};
 use super::time::to_ntp;
 use super::typed::{Acknowledgement, Identity, flags};
-use crate::limits::{BODY_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::limits::{BODY_BYTES_MAX, NOTICE_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::path::PseudonymisedRecord;
 
 /// Permutation (RFC 6235, section 7.2.1): every address has its own pseudonym.
@@ -182,6 +182,17 @@ pub fn refusal_set(reason: &str) -> Vec<u8> {
         out.push(0);
         put_text(out, reason);
     })
+}
+
+/// Body with a receipt: a signed note. `None` when it is longer than [`NOTICE_BYTES_MAX`], which no receipt is.
+#[must_use]
+pub fn receipt_set(note: &str) -> Option<Vec<u8>> {
+    let length = u16::try_from(note.len()).ok().filter(|length| u64::from(*length) <= NOTICE_BYTES_MAX)?;
+    Some(data_set(template::ID_RECEIPT, note.len() + 4, |out| {
+        out.extend_from_slice(&[0, u8::MAX]);
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(note.as_bytes());
+    }))
 }
 
 fn element_types() -> Vec<Vec<u8>> {

@@ -140,6 +140,9 @@ pub const ID_SELECTOR: u16 = 266;
 /// Options: which instance of the kernel's maps numbered a message's records.
 pub const ID_INSTANCE: u16 = 267;
 
+/// Options: a receipt that the host signed.
+pub const ID_RECEIPT: u16 = 268;
+
 /// What both record templates end with. `tcpControlBits` has one octet: the registry asks for that where bits 8 and
 /// above were not observed.
 const COMMON: &[(Element, u16)] = &[
@@ -193,6 +196,12 @@ pub fn identity() -> Template {
 #[must_use]
 pub fn instance() -> Template {
     make(ID_INSTANCE, 1, &[(e::MESSAGE_SCOPE, 1), (e::INSTANCE, 16)])
+}
+
+/// What happened to the measure, signed by the host. It is spooled in front of the records it speaks of.
+#[must_use]
+pub fn receipt() -> Template {
+    make(ID_RECEIPT, 1, &[(e::MESSAGE_SCOPE, 1), (e::RECEIPT, VARIABLE_LENGTH)])
 }
 
 /// What the receiving facility answers.
@@ -289,6 +298,7 @@ pub fn exporter() -> Vec<Template> {
         anonymisation(),
         element_type(),
         selector(),
+        receipt(),
     ]
 }
 

@@ -167,6 +167,17 @@ pub fn refusal(template: &Template, data: &DataRecord<'_>) -> Result<Option<Stri
     Fields { template, data }.text(&e::REFUSAL).map(Some)
 }
 
+/// The note of a receipt, `None` when the record is another one. Nothing of it is verified.
+///
+/// # Errors
+/// Text that is not UTF-8.
+pub fn receipt(template: &Template, data: &DataRecord<'_>) -> Result<Option<String>, DecodeError> {
+    if template.scope == 0 || template.position(&e::RECEIPT).is_none() {
+        return Ok(None);
+    }
+    Fields { template, data }.text(&e::RECEIPT).map(Some)
+}
+
 /// A line of a rule table, `None` when the record is another one.
 ///
 /// # Errors

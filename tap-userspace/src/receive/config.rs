@@ -29,6 +29,33 @@ pub struct ReceiveConfig {
     /// Exceptions that somebody answers for in writing.
     #[serde(default)]
     pub privilege: Privilege,
+    /// Notices to the Commission; without it receipts are verified and stored, and nobody is told.
+    pub notices: Option<Notices>,
+}
+
+/// `[notices]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notices {
+    /// The name under which this facility sends; it stands in every notice.
+    pub name: String,
+    /// The key that signs notices.
+    pub key_file: PathBuf,
+    /// `address:port` of the Commission's endpoint.
+    pub endpoint: SocketAddr,
+    /// Name in the endpoint's certificate.
+    pub server_name: String,
+    /// Certificates (PEM) that may have signed the endpoint's.
+    pub ca_file: PathBuf,
+    /// The public key that signs acknowledgements.
+    pub commission_key_file: PathBuf,
+    /// Seconds without an acknowledgement after which a notice counts as late.
+    #[serde(default = "late_seconds")]
+    pub late_seconds: u32,
+}
+
+fn late_seconds() -> u32 {
+    crate::limits::NOTICE_LATE_SECONDS
 }
 
 /// `[listen]`
@@ -142,6 +169,11 @@ impl ReceiveConfig {
         for file in files.into_iter().chain(&mut tls.revocations_file) {
             *file = base.join(&*file);
         }
+        if let Some(notices) = &mut config.notices {
+            for file in [&mut notices.key_file, &mut notices.ca_file, &mut notices.commission_key_file] {
+                *file = base.join(&*file);
+            }
+        }
         Ok(config)
     }
 
@@ -160,6 +192,14 @@ impl ReceiveConfig {
             }
             if let Some(other) = ids.insert(id, index) {
                 return Err((key("id"), format!("is the same as host[{other}].id")));
+            }
+        }
+        if let Some(notices) = &self.notices {
+            if notices.name.is_empty() || notices.name.len() > crate::limits::ID_BYTES_MAX {
+                return Err(("notices.name".into(), "is empty or too long; write the facility's short name".into()));
+            }
+            if rustls::pki_types::ServerName::try_from(notices.server_name.as_str()).is_err() {
+                return Err(("notices.server_name".into(), "is no name that a certificate can have".into()));
             }
         }
         match self.metrics.listen {

@@ -48,12 +48,30 @@ pub fn encode(status: &ReceiveStatus) -> Result<String, prometheus::Error> {
     open.set(i64::try_from(status.sessions_open.load(Relaxed)).unwrap_or(i64::MAX));
     registry.register(Box::new(open))?;
     for (name, help, value) in [
+        ("gwtap_receive_notices_waiting", "Notices that the Commission has not acknowledged.", &status.notices_waiting),
+        ("gwtap_receive_notices_late", "Of them, those that are late.", &status.notices_late),
+    ] {
+        let gauge = IntGauge::new(name, help)?;
+        gauge.set(i64::try_from(value.load(Relaxed)).unwrap_or(i64::MAX));
+        registry.register(Box::new(gauge))?;
+    }
+    for (name, help, value) in [
         ("gwtap_receive_sessions_total", "Connections accepted.", &status.sessions_total),
         ("gwtap_receive_stored_messages_total", "Messages stored durably.", &status.stored_messages),
         ("gwtap_receive_stored_bytes_total", "Bytes of the files stored.", &status.stored_bytes),
         ("gwtap_receive_stored_records_total", "Packet records in the messages stored.", &status.stored_records),
         ("gwtap_receive_repeated_messages_total", "Messages that were stored before.", &status.repeated_messages),
         ("gwtap_receive_acknowledgements_total", "Acknowledgements sent.", &status.acknowledgements),
+        (
+            "gwtap_receive_notices_acknowledged_total",
+            "Notices in the outbox that the Commission acknowledged.",
+            &status.notices_acknowledged,
+        ),
+        (
+            "gwtap_receive_notice_failures_total",
+            "Attempts after which a notice was not acknowledged.",
+            &status.notice_failures,
+        ),
     ] {
         let counter = IntCounter::new(name, help)?;
         counter.inc_by(value.load(Relaxed));

@@ -4,6 +4,8 @@
 //! what a power cut cannot take any more. It must never acknowledge anything else. Bounded by
 //! [`RECEIVE_CONNECTIONS_MAX`] connections with [`RECEIVE_QUEUE_MESSAGES_MAX`] messages each.
 //!
+//! Receipts of taps become notices to the Commission ([`crate::notice`]) before their message is stored.
+//!
 //! A connection: [`session`] takes messages apart as far as its templates and identity ask, [`file`] makes the file's
 //! octets, [`store`] writes them. [`read`] reads the store back.
 //!
@@ -21,17 +23,20 @@ pub mod store;
 mod tests;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::keys::{KeyError, PublicKey, SecretKey};
 use crate::limits::RECEIVE_CONNECTIONS_MAX;
+use crate::notice::outbox::{Outbox, OutboxError};
+use crate::notice::send::Sender;
 use crate::transport::rotating::Rotating;
-use crate::transport::tls::{self, TlsError};
+use crate::transport::tls::{self, TlsError, TlsFiles};
 use config::ReceiveConfig;
 use status::ReceiveStatus;
 use store::{Store, StoreError};
@@ -45,6 +50,12 @@ pub enum ReceiveError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The outbox.
+    #[error(transparent)]
+    Notices(#[from] OutboxError),
+    /// A key of `[notices]`.
+    #[error("notices: {0}")]
+    Key(#[from] KeyError),
     /// An address that cannot be listened on.
     #[error("{key} = \"{address}\": {source}; choose a free address of this machine")]
     Listen {
@@ -64,6 +75,7 @@ pub struct Receiver {
     metrics: Option<TcpListener>,
     shared: Arc<Shared>,
     credentials: Rotating<rustls::ServerConfig>,
+    sender: Option<Sender>,
 }
 
 /// What all sessions share.
@@ -72,6 +84,7 @@ struct Shared {
     config: ReceiveConfig,
     store: Store,
     status: Arc<ReceiveStatus>,
+    outbox: Option<Arc<Mutex<Outbox>>>,
 }
 
 impl Receiver {
@@ -87,8 +100,20 @@ impl Receiver {
             Some(address) => Some(listen("metrics.listen", address).await?),
             None => None,
         };
-        let shared = Arc::new(Shared { config, store, status: Arc::default() });
-        Ok(Self { listener, metrics, shared, credentials })
+        let status: Arc<ReceiveStatus> = Arc::default();
+        let sender = match &config.notices {
+            Some(notices) => {
+                let key = SecretKey::from_file(&notices.key_file)?;
+                let commission = PublicKey::from_file(&notices.commission_key_file)?;
+                let outbox = Outbox::open(&config.store.directory, &notices.name, key, commission)?;
+                let files = TlsFiles { ca: notices.ca_file.clone(), revocations: None, ..config.tls.files() };
+                Some(Sender::new(Arc::new(Mutex::new(outbox)), notices, &files, Arc::clone(&status))?)
+            }
+            None => None,
+        };
+        let outbox = sender.as_ref().map(Sender::outbox);
+        let shared = Arc::new(Shared { config, store, status, outbox });
+        Ok(Self { listener, metrics, shared, credentials, sender })
     }
 
     /// Where it listens (with the port that the system chose for port 0).
@@ -118,6 +143,9 @@ impl Receiver {
         let places = Arc::new(Semaphore::new(RECEIVE_CONNECTIONS_MAX));
         if let Some(listener) = self.metrics.take() {
             sessions.spawn(metrics::serve(listener, self.status(), shutdown.clone()));
+        }
+        if let Some(sender) = self.sender.take() {
+            sessions.spawn(sender.run(shutdown.clone()));
         }
         loop {
             let accepted = tokio::select! {

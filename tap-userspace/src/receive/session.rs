@@ -2,8 +2,8 @@
 //! host's, and why it ended. Reading and storing run beside each other with a bounded queue between them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -21,7 +21,11 @@ use crate::ipfix::decode::{self, DecodeError, Templates};
 use crate::ipfix::message::{OBSERVATION_DOMAIN, message};
 use crate::ipfix::typed::{self, Acknowledgement, Identity};
 use crate::ipfix::{encode, template};
-use crate::limits::{CONNECT_MAX, EXPORT_STALL_MAX, RECEIVE_KEEPALIVE_SECONDS, RECEIVE_QUEUE_MESSAGES_MAX};
+use crate::limits::{
+    CONNECT_MAX, EXPORT_STALL_MAX, RECEIPTS_MAX, RECEIVE_KEEPALIVE_SECONDS, RECEIVE_QUEUE_MESSAGES_MAX,
+};
+use crate::notice::outbox::{Outbox, OutboxError};
+use crate::notice::{self, NoticeError, Receipt};
 use crate::transport::{ALPN, frame, tls};
 
 /// Why a session ended before its time. No variant can carry a record.
@@ -45,6 +49,10 @@ pub(super) enum SessionError {
     Templates(u64),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("message {number} of the session: {error}")]
+    Receipt { number: u64, error: NoticeError },
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     #[error("the exporter does not take its acknowledgements")]
     Stalled,
 }
@@ -61,6 +69,8 @@ impl SessionError {
             Self::Host(_) => "host",
             Self::Templates(_) => "templates",
             Self::Store(_) => "store",
+            Self::Receipt { .. } => "receipt",
+            Self::Outbox(_) => "outbox",
             Self::Stalled => "stalled",
         }
     }
@@ -68,9 +78,11 @@ impl SessionError {
     /// What the exporter is told; what concerns this machine alone stays here.
     fn told(&self) -> Option<String> {
         match self {
-            Self::Decode { .. } | Self::Identity { .. } | Self::Templates(_) => Some(self.to_string()),
+            Self::Decode { .. } | Self::Identity { .. } | Self::Templates(_) | Self::Receipt { .. } => {
+                Some(self.to_string())
+            }
             Self::Host(reason) => Some((*reason).to_owned()),
-            Self::Store(_) => Some("it cannot store at present".to_owned()),
+            Self::Store(_) | Self::Outbox(_) => Some("it cannot store at present".to_owned()),
             Self::Tls(_) | Self::Slow | Self::Certificate | Self::Io(_) | Self::Stalled => None,
         }
     }
@@ -83,6 +95,8 @@ struct Item {
     contents: Vec<u8>,
     /// Packet records in it.
     records: u64,
+    /// Receipts in it, verified, each with the digest of its note.
+    receipts: Vec<(Receipt, String)>,
 }
 
 pub(super) async fn run(
@@ -172,12 +186,14 @@ fn take(
     let wrong = |error| SessionError::Decode { number, error };
     let decoded = decode::message(bytes, templates).map_err(wrong)?;
     let nothing_else = context.learn(&decoded);
-    let mut identity = None;
+    let mut identity: Option<Identity> = None;
     let mut records = 0;
+    let mut notes = Vec::new();
     for (template, record) in decoded.records() {
         records += u64::from(template.scope == 0);
         // Also the values of our own records are looked at here: what could not be read back is not acknowledged.
         typed::record(template, record).map_err(wrong)?;
+        notes.extend(typed::receipt(template, record).map_err(wrong)?);
         if let Some(found) = typed::identity(template, record).map_err(wrong)? {
             if found.first_sequence > found.sequence {
                 let reason = "its number is below the first one that the spool holds";
@@ -191,8 +207,18 @@ fn take(
     if nothing_else && identity.is_none() {
         return Ok(None);
     }
+    let receipts = receipts(&notes, identity.as_ref()).map_err(|error| SessionError::Receipt { number, error })?;
     let contents = file::contents(bytes, &decoded, templates, context).ok_or(SessionError::Templates(number))?;
-    Ok(Some(Item { identity, contents, records }))
+    Ok(Some(Item { identity, contents, records, receipts }))
+}
+
+/// The receipts of a message, signed by the host whose message it is. Another exporter's are octets like any other's.
+fn receipts(notes: &[String], identity: Option<&Identity>) -> Result<Vec<(Receipt, String)>, NoticeError> {
+    let Some(identity) = identity else { return Ok(Vec::new()) };
+    if notes.len() > RECEIPTS_MAX {
+        return Err(NoticeError::Other(format!("over {RECEIPTS_MAX} receipts")));
+    }
+    notes.iter().map(|note| Ok((notice::receipt(note, &identity.host)?, notice::digest(note)))).collect()
 }
 
 /// Messages for one directory of the store: of a host's spool, or (`None`) of another exporter's session.
@@ -202,6 +228,7 @@ type Groups = BTreeMap<Option<([u8; 32], [u8; 16])>, Group>;
 struct Group {
     first: u64,
     messages: Vec<StoredMessage>,
+    receipts: Vec<(Receipt, String)>,
 }
 
 /// From the queue into the store, a batch at a time, and one acknowledgement a batch and spool.
@@ -224,7 +251,7 @@ async fn store<W: AsyncWrite + Unpin>(
                 (None, Some(place)) => Arc::clone(place),
                 (None, None) => Arc::clone(peer.insert(Arc::new(shared.store.peer_session(&fingerprint)?))),
             };
-            let stored = blocking(place, group).await?;
+            let stored = blocking(place, group, shared.outbox.clone()).await?;
             count(&shared.status, &stored);
             if let (Some((host, spool)), Some(through), true) = (of, stored.through, answers.acknowledges) {
                 let acknowledgement = Acknowledgement { host, spool, through };
@@ -239,7 +266,7 @@ async fn store<W: AsyncWrite + Unpin>(
 /// Sorts a batch by directory. Messages without identity are numbered as they come.
 fn groups(items: impl Iterator<Item = Item>, peer_messages: &mut u64) -> Groups {
     let mut groups = Groups::new();
-    for Item { identity, contents, records } in items {
+    for Item { identity, contents, records, receipts } in items {
         let (of, sequence, first) = match identity {
             Some(identity) => (Some((identity.host, identity.spool)), identity.sequence, identity.first_sequence),
             None => {
@@ -250,6 +277,7 @@ fn groups(items: impl Iterator<Item = Item>, peer_messages: &mut u64) -> Groups 
         let group = groups.entry(of).or_default();
         group.first = group.first.max(first);
         group.messages.push(StoredMessage { sequence, contents, records });
+        group.receipts.extend(receipts);
     }
     groups
 }
@@ -261,10 +289,19 @@ fn count(status: &ReceiveStatus, stored: &Stored) {
     status.repeated_messages.fetch_add(stored.repeated, Relaxed);
 }
 
-/// Waits for the disk where waiting is allowed.
-async fn blocking(place: Arc<Place>, group: Group) -> Result<Stored, SessionError> {
-    match tokio::task::spawn_blocking(move || place.store(group.first, &group.messages)).await {
-        Ok(stored) => Ok(stored?),
+/// Waits for the disk where waiting is allowed. Notices come first: what is stored may be acknowledged by any later batch.
+async fn blocking(place: Arc<Place>, group: Group, outbox: Option<Arc<Mutex<Outbox>>>) -> Result<Stored, SessionError> {
+    let act = move || {
+        if let Some(outbox) = outbox {
+            let mut outbox = outbox.lock().unwrap_or_else(PoisonError::into_inner);
+            for (receipt, sha256) in &group.receipts {
+                outbox.take(receipt, sha256, jiff::Timestamp::now())?;
+            }
+        }
+        Ok(place.store(group.first, &group.messages)?)
+    };
+    match tokio::task::spawn_blocking(act).await {
+        Ok(stored) => stored,
         Err(error) => Err(SessionError::Io(std::io::Error::other(error))),
     }
 }

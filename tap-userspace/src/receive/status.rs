@@ -21,6 +21,14 @@ pub struct ReceiveStatus {
     pub repeated_messages: AtomicU64,
     /// Messages acknowledged.
     pub acknowledgements: AtomicU64,
+    /// Notices that are not acknowledged.
+    pub notices_waiting: AtomicU64,
+    /// Of them, those that are late.
+    pub notices_late: AtomicU64,
+    /// Notices in the outbox that are acknowledged.
+    pub notices_acknowledged: AtomicU64,
+    /// Attempts after which a notice was not acknowledged.
+    pub notice_failures: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 

@@ -12,6 +12,7 @@ use super::sampling::ChangeLog;
 use super::state::State;
 use crate::clock::Watch;
 use crate::config::Config;
+use crate::keys::SecretKey;
 use crate::load::LoadError;
 use crate::loader::{Compiler, Tap};
 use crate::metrics::share::Shares;
@@ -40,6 +41,8 @@ pub(super) struct Agent {
     pub(super) share: Mutex<Shares>,
     pub(super) changes: Mutex<ChangeLog>,
     pub(super) audit: Arc<Audit>,
+    /// The host's key: it signs receipts.
+    pub(super) receipt_key: SecretKey,
     pub(super) seeds_total: AtomicU64,
     /// Records of no measure, and ring entries that are no records.
     pub(super) invalid: AtomicU64,

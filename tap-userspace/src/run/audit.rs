@@ -9,6 +9,7 @@ use super::agent::{Agent, lock};
 use super::documents::{self, Kind};
 use super::error::RunError;
 use super::measure::{Active, Measure};
+use super::receipts;
 use super::state::State;
 use crate::audit::leaf::{SwapReason, reason};
 use crate::audit::log::Head;
@@ -239,6 +240,7 @@ pub(super) fn run(agent: &Agent) {
     *lock(&agent.audit.seen) = seen;
     while !agent.stopping() {
         watch(agent, &mut lock(&agent.audit.seen));
+        receipts::watch(agent);
         std::thread::park_timeout(AUDIT_INTERVAL);
     }
     watch(agent, &mut lock(&agent.audit.seen));

@@ -6,8 +6,10 @@
 use crate::ipfix::encode::record_sets;
 use crate::ipfix::template::RecordTemplate;
 use crate::limits::{BATCH_DELAY, BATCH_RECORDS_MAX};
+use crate::notice::day_number;
 use crate::path::PseudonymisedRecord;
 use crate::path::spool::{Spool, SpoolError};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// Records that wait to be spooled together.
@@ -43,6 +45,11 @@ impl Batch {
 
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Days in Japan that the records are of.
+    pub(super) fn days(&self) -> BTreeSet<u64> {
+        self.records.iter().map(|record| day_number(record.time.0)).collect()
     }
 
     /// Whether it is to be spooled now: by size or by age.

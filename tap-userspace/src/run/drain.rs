@@ -7,6 +7,7 @@
 use super::agent::{Agent, lock};
 use super::batch::Batch;
 use super::measure::Measure;
+use super::receipts;
 use super::resume;
 use crate::limits::{ALARM_INTERVAL, DRAIN_INTERVAL, DRAIN_RECORDS_MAX};
 use crate::path::ring::RingConsumer;
@@ -145,6 +146,7 @@ impl Drain {
     fn flush(&mut self, agent: &Agent, now: Instant) {
         let mut refusals = Vec::new();
         for (measure, pipeline) in agent.measures.iter().zip(&mut self.pipelines) {
+            receipts::days(agent, measure, pipeline.batch.days());
             let flushed = pipeline.batch.flush(&measure.spool);
             measure.records.spooled.fetch_add(flushed.spooled, Ordering::Relaxed);
             measure.records.refused.fetch_add(flushed.refused, Ordering::Relaxed);

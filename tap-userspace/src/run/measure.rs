@@ -6,6 +6,7 @@
 use super::admit::Admitted;
 use super::error::RunError;
 use super::lease::Window;
+use super::receipts::Told;
 use super::sampling::Sample;
 use super::sealed::Texts;
 use crate::config;
@@ -45,6 +46,8 @@ pub(super) struct Measure {
     pub(super) spool: Spool,
     pub(super) export: Arc<ExportStatus>,
     pub(super) records: RecordCounts,
+    /// Receipts that are in the spool.
+    pub(super) told: Mutex<Told>,
 }
 
 /// The set that decides.
@@ -111,6 +114,7 @@ impl Measure {
             spool,
             export: Arc::default(),
             records: RecordCounts::default(),
+            told: Mutex::default(),
             config,
             admitted,
         })

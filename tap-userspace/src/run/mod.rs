@@ -18,6 +18,7 @@ pub mod lease;
 mod measure;
 mod orders;
 mod oversight;
+pub mod receipts;
 mod renew;
 mod report;
 mod resume;

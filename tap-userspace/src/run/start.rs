@@ -10,7 +10,7 @@ use super::error::RunError;
 use super::measure::{self, Measure};
 use super::sampling::{self, ChangeLog};
 use super::state::State;
-use super::{facility, orders, oversight, renew, sealed, swap};
+use super::{facility, orders, oversight, receipts, renew, sealed, swap};
 use crate::audit::Leaf;
 use crate::audit::leaf::SwapReason;
 use crate::clock::{self, Reading, Watch};
@@ -245,6 +245,7 @@ fn assemble(
         share: Mutex::default(),
         changes: Mutex::new(ChangeLog::new(&config.state.directory)),
         audit,
+        receipt_key: receipts::key(&config)?,
         seeds_total: AtomicU64::new(0),
         invalid: AtomicU64::new(0),
         entries: AtomicU64::new(0),
