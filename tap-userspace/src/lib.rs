@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod directive;
+pub mod doctor;
 pub mod inspect;
 pub mod ipfix;
 pub mod keys;

@@ -267,3 +267,40 @@ pub const NOTICE_INTERVAL: Duration = Duration::from_millis(100);
 pub const NOTICE_LATE_SECONDS: u32 = 3_600;
 /// How long after its end a measure's last records may take from the kernel into the spool; then the end is signed.
 pub const END_SETTLE_NS: u64 = 2_000_000_000;
+// The doctor.
+
+/// Oldest kernel that the tap is tested on: Debian 12's.
+pub const KERNEL_MIN: (u32, u32) = (6, 1);
+/// Seconds before a certificate's end from which the doctor warns: 30 days, time enough for an authority's paperwork.
+pub const CERTIFICATE_WARNING_S: i64 = 30 * 86_400;
+/// Free bytes without which state and log have no future: a day of the busiest log, with room.
+pub const DIRECTORY_BYTES_LEAST: u64 = 64 << 20;
+/// Longest that the doctor watches the mirror port: an operator waits for it.
+pub const DOCTOR_LOOK_SECONDS_MAX: u64 = 60;
+/// Drivers with XDP in Linux 6.1, which has no way to ask for it (`ndo_bpf` in its `drivers/net`).
+pub const DRIVERS_NATIVE: [&str; 24] = [
+    "atlantic",
+    "bnxt_en",
+    "ena",
+    "enetc",
+    "fsl_dpaa2_eth",
+    "hv_netvsc",
+    "i40e",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "ixgbevf",
+    "mana",
+    "mlx4_en",
+    "mlx5_core",
+    "mvneta",
+    "mvpp2",
+    "nfp",
+    "qede",
+    "sfc",
+    "stmmac",
+    "tun",
+    "veth",
+    "virtio_net",
+];

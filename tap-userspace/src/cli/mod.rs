@@ -11,6 +11,7 @@ pub mod audit;
 #[cfg(feature = "laboratory")]
 pub mod commission;
 pub mod directive;
+pub mod doctor;
 #[cfg(feature = "laboratory")]
 pub mod explain;
 pub mod inspect;
@@ -55,6 +56,7 @@ enum Verb {
     #[cfg(feature = "laboratory")]
     Commission(commission::Args),
     Directive(directive::Args),
+    Doctor(doctor::Args),
     #[cfg(feature = "laboratory")]
     Explain(explain::Args),
     Inspect(inspect::Args),
@@ -87,6 +89,13 @@ impl Refused {
     }
 }
 
+/// The command line as a value, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    use clap::CommandFactory as _;
+    Cli::command()
+}
+
 /// Runs the verb that the command line names; errors go to stderr as `gwtap: …`.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -96,6 +105,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "laboratory")]
         Verb::Commission(args) => commission::run(args),
         Verb::Directive(args) => directive::run(args),
+        Verb::Doctor(args) => doctor::run(&args),
         #[cfg(feature = "laboratory")]
         Verb::Explain(args) => explain::run(args),
         Verb::Inspect(args) => inspect::run(args),

@@ -21,8 +21,8 @@ pub fn check(written: &Privilege) -> Result<(), PrivilegeError> {
     Ok(())
 }
 
-/// The exceptions that are made use of.
-fn judge<'a>(
+/// The exceptions that are made use of; a refusal ends in `; ` and what to do.
+pub(crate) fn judge<'a>(
     written: &'a Privilege,
     swaps: &str,
     core_pattern: &str,
