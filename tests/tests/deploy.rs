@@ -45,3 +45,20 @@ fn the_receiving_sides_example_is_a_configuration() {
     assert_eq!(config.hosts.len(), 1);
     assert!(config.tls.ca_file.is_absolute() || config.tls.ca_file.starts_with(deploy()), "paths are the file's own");
 }
+
+/// Tenths of systemd's exposure level that the units were measured at; what it counts against them is explained in them.
+const EXPOSURE: [(&str, &str); 2] = [("gwtap.service", "26"), ("gwtap-receive.service", "14")];
+
+#[test]
+fn the_units_are_no_more_exposed_than_they_were_measured() {
+    let Some(analyze) = need::tool("systemd-analyze") else { return };
+    for (unit, threshold) in EXPOSURE {
+        let file = deploy().join("systemd").join(unit);
+        succeeds(
+            Command::new(&analyze)
+                .args(["security", "--no-pager", "--offline=true"])
+                .arg(format!("--threshold={threshold}"))
+                .arg(file),
+        );
+    }
+}

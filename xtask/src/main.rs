@@ -6,6 +6,7 @@ mod check;
 mod command;
 mod demo;
 mod fuzz;
+mod package;
 mod setup;
 mod test;
 mod test_vm;
@@ -35,6 +36,10 @@ enum Verb {
     BuildEbpf(build_ebpf::Args),
     /// Nanoseconds for each packet, beside a drop and beside xdp-filter (needs root)
     Bench(bench::Args),
+    /// Debian packages: mirror host, receiving facility, laboratory
+    Package(package::Args),
+    /// Man pages and completions
+    Pages(package::pages::Args),
     /// Formatting, lints, licences, advisories
     Check(check::Args),
 }
@@ -50,6 +55,8 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::demo(&args),
         Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
         Verb::Bench(args) => bench::bench(&args),
+        Verb::Package(args) => package::package(&args),
+        Verb::Pages(args) => package::pages::pages(&args),
         Verb::Check(args) => check::check(&args),
     })
 }

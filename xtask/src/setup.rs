@@ -33,6 +33,7 @@ const TEST: &[Package] = &[
     ("socat", "TLS terminator in front of a decoder"),
     ("bpftool", "what the kernel says it has loaded"),
     ("systemd", "systemd-analyze, judge of the units"),
+    ("lintian", "judge of the packages"),
     ("qemu-system-x86", "virtual machines that run the tests on other kernels"),
     ("xz-utils", "unpacks kernel modules"),
     ("zstd", "unpacks kernel modules"),
