@@ -267,6 +267,7 @@ pub const NOTICE_INTERVAL: Duration = Duration::from_millis(100);
 pub const NOTICE_LATE_SECONDS: u32 = 3_600;
 /// How long after its end a measure's last records may take from the kernel into the spool; then the end is signed.
 pub const END_SETTLE_NS: u64 = 2_000_000_000;
+
 // The doctor.
 
 /// Oldest kernel that the tap is tested on: Debian 12's.
