@@ -184,6 +184,11 @@ pub const ID_BYTES_MAX: usize = 64;
 pub const KEY_EPOCH_DAYS_MAX: u32 = 31;
 /// Bytes of a selector set: a million addresses in their longest form.
 pub const SELECTOR_SET_BYTES_MAX: usize = 64 << 20;
+/// How often the agent looks whether a rule is over: a generation without it must be there within a second, and making one
+/// takes most of that.
+pub const EXPIRY_LOOK: Duration = Duration::from_millis(250);
+/// How long it waits after a generation without them could not be loaded; the lease has ended meanwhile.
+pub const EXPIRY_RETRY: Duration = Duration::from_secs(5);
 /// Bytes of a file that is imported: a million STIX indicators have about 450 bytes each.
 pub const IMPORT_BYTES_MAX: usize = 512 << 20;
 /// Places that the report of an import keeps for one reason: enough to find the fault, and a report of a million refused

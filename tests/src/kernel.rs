@@ -57,7 +57,7 @@ fn rule(destination_port: Option<Vec<RangeInclusive<u16>>>) -> Result<CheckedRul
 }
 
 fn tables_of(rules: Vec<CheckedRule>, (sampling_ppm, sampling_seed): (u32, u64)) -> Result<Tables> {
-    let set = CheckedSet { measure: "m-1".into(), version: 1, sha256: [0; 32], rules, scope: None, valid_until: None };
+    let set = CheckedSet { measure: "m-1".into(), version: 1, sha256: [0; 32], rules, scope: None, ends: Vec::new() };
     let country = CountryTable::from_flags(&["203.0.113.0/24".parse()?], &[], AddressClass::Foreign)?;
     let parameters = MeasureParameters {
         directions: 1 << Direction::ForeignToDomestic as u32,

@@ -66,6 +66,17 @@ pub enum Leaf {
         /// When it ends.
         valid_until: Timestamp,
     },
+    /// Rules of an active set ended: the swap that follows is to a generation without them.
+    RulesOver {
+        /// Measure.
+        measure: String,
+        /// Number of the set's activation.
+        number: u64,
+        /// Rules of the set that are over.
+        over: u64,
+        /// Rules that are left.
+        left: u64,
+    },
     /// A set was offered to a running agent and refused.
     ActivationRefused {
         /// SHA-256 over the set's text, as it was offered.
@@ -199,6 +210,8 @@ pub enum SwapReason {
     Activation,
     /// A new seed of the flow hash.
     Seed,
+    /// A rule ended.
+    Expiry,
 }
 
 impl Leaf {

@@ -149,7 +149,11 @@ impl Terms {
         let activation = activation::verify(&documents.activation, &roots).map_err(|error| refused(&error))?;
         activation.fits(&order.measure.id, &order.sha256, &set.sha256).map_err(|error| refused(&error))?;
         let signed = keys::note::verify(&documents.activation, &roots).map_err(|error| refused(&error))?;
-        let ends = [Some(activation.valid_until), set.valid_until, roots.signed_until(&signed.signers)];
+        // What is over does not decide; what is over next must not decide from then on.
+        let now = Timestamp::now();
+        let rules_end = set.next_end(now).or(set.last_end());
+        let set = set.at(now);
+        let ends = [Some(activation.valid_until), rules_end, roots.signed_until(&signed.signers)];
         let end = ends.into_iter().flatten().min().unwrap_or(activation.valid_until);
         bounds.window = Some(Window { not_before_ns: 0, not_after_ns: unix_ns(end)? });
         Ok((order, bounds, set, activation))

@@ -122,10 +122,10 @@ pub(super) fn candidate(
     if let Some(end) = roots.signed_until(&signed.signers) {
         activation.valid_until = activation.valid_until.min(end);
     }
-    // The kernel knows no time of a single rule: the first rule that is no longer wanted ends the whole set.
-    if let Some(end) = set.valid_until {
+    // A rule that is over is left out of what decides; the last one ends the set.
+    if let Some(end) = set.last_end() {
         if now >= end {
-            return Err(RunError::refused(&set_name, "valid_until of a rule is over; activate a set without it"));
+            return Err(RunError::refused(&set_name, "valid_until of every rule is over; activate another set"));
         }
         activation.valid_until = activation.valid_until.min(end);
     }

@@ -169,6 +169,30 @@ impl Audit {
         })
     }
 
+    /// Rules that the generation which is about to decide has no more, because they are over. `before` is activation and
+    /// rules over of each measure in the one before.
+    ///
+    /// # Errors
+    /// As [`Audit::must`].
+    pub(super) fn rules_over(
+        &self,
+        measures: &[Measure],
+        actives: &[Active],
+        before: &[(u64, usize)],
+    ) -> Result<(), RunError> {
+        for ((measure, active), before) in measures.iter().zip(actives).zip(before) {
+            if active.over > 0 && *before != (active.status.generation, active.over) {
+                self.must(&Leaf::RulesOver {
+                    measure: measure.id().to_owned(),
+                    number: active.status.generation,
+                    over: active.over as u64,
+                    left: active.status.rules.saturating_sub(active.over) as u64,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// A generation that is about to decide.
     ///
     /// # Errors

@@ -57,6 +57,25 @@ pub(super) struct Active {
     pub(super) set: Option<Arc<CheckedSet>>,
     pub(super) status: SelectorStatus,
     pub(super) texts: Option<Texts>,
+    /// Rules that are over, and out of what decides.
+    pub(super) over: usize,
+    /// When the next one is over: what decides now must not decide from then on.
+    pub(super) rules_end: Option<jiff::Timestamp>,
+}
+
+impl Active {
+    /// Takes note of what is over at `now`, in the generation that is being made.
+    pub(super) fn judge_rules(&mut self, now: jiff::Timestamp) {
+        let Some(set) = &self.set else { return };
+        self.over = set.over(now);
+        self.rules_end = set.next_end(now).or(set.last_end());
+    }
+
+    /// When a generation without the next rule is due; nothing if no rule is left that could end.
+    pub(super) fn due(&self) -> Option<jiff::Timestamp> {
+        let left = self.set.as_ref().is_some_and(|set| set.over(jiff::Timestamp::MAX) > self.over);
+        self.rules_end.filter(|_| left)
+    }
 }
 
 /// The lease as it was last written.

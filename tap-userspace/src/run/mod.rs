@@ -12,6 +12,7 @@ mod batch;
 pub(crate) mod documents;
 mod drain;
 mod error;
+mod expiry;
 pub(crate) mod facility;
 mod generations;
 pub mod lease;
@@ -74,6 +75,7 @@ pub fn run(config: Config, loader: Loader) -> Result<(), RunError> {
         spawn("gwtap-sampling", &agent, &ended, sampling::run)?,
         spawn("gwtap-sync", &agent, &ended, sync)?,
         spawn("gwtap-audit", &agent, &ended, audit::run)?,
+        spawn("gwtap-expiry", &agent, &ended, expiry::run)?,
     ];
     let exporting = start::export(&runtime, &agent, &shutting_down);
     serve(&runtime, &agent, control, metrics);

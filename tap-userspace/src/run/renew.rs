@@ -6,7 +6,7 @@
 
 use super::agent::{Agent, Permission, lock};
 use super::error::RunError;
-use super::lease;
+use super::lease::{self, Window};
 use super::measure::Measure;
 use super::{admit, facility, orders};
 use crate::clock::{self, ClockError, Now};
@@ -64,7 +64,13 @@ fn answer(measure: &Measure, now: &Now) -> Result<Lease, String> {
         return Err(reason);
     }
     measure.cap_policy().map_err(|_too_small| "a directive left a share that is too small for a bucket")?;
-    let window = lock(&measure.active).window.ok_or("no selector set is active")?;
+    let (window, rules_end) = {
+        let active = lock(&measure.active);
+        (active.window.ok_or("no selector set is active")?, active.rules_end)
+    };
+    // What decides has a rule that ends then; a generation without it has a later end.
+    let rules_end_ns = rules_end.map_or(Ok(u64::MAX), admit::unix_ns).map_err(|error| error.to_string())?;
+    let window = window.intersect(Window { not_before_ns: 0, not_after_ns: rules_end_ns });
     let ordered = orders::window(&lock(&measure.chain), &restriction).map_err(|error| error.to_string())?;
     lease::lease(now, &window.intersect(ordered)).map_err(|reason| reason.to_string())
 }

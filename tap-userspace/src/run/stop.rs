@@ -23,7 +23,7 @@ pub(super) fn stop(
     why: &str,
     runtime: &Runtime,
     drain: JoinHandle<()>,
-    others: [JoinHandle<()>; 5],
+    others: [JoinHandle<()>; 6],
     end_exports: impl FnOnce() -> Vec<tokio::task::JoinHandle<Result<(), ExportError>>>,
 ) -> Result<(), RunError> {
     let revoked = renew::revoke(agent);

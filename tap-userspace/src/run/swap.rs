@@ -54,6 +54,20 @@ pub(super) fn reload(agent: &Agent, seed: &Seed) -> Result<(), RunError> {
     activate(agent, Vec::new(), seed, SwapReason::Seed)
 }
 
+/// A generation without the rules that are over.
+///
+/// # Errors
+/// What the kernel or the audit log refuses; the lease has ended with the first of these rules and stays so until it is there.
+pub(super) fn expire(agent: &Agent) -> Result<(), RunError> {
+    let seed = lock(&agent.loading);
+    if agent.stopping() {
+        return Ok(());
+    }
+    activate(agent, Vec::new(), &seed, SwapReason::Expiry)?;
+    renew::renew(agent);
+    Ok(())
+}
+
 /// Makes candidates (slot, set) decide, as soon and as long as there is a lease. The other measures keep their sets.
 ///
 /// # Errors
@@ -71,13 +85,19 @@ pub(super) fn activate(
         let next = active_of(measure, candidate, active.status.loads)?;
         changed.push((measure, std::mem::replace(active, next.clone()), next));
     }
+    // A clock in doubt leaves what was judged last: a lease ends with the next rule either way.
+    let before: Vec<(u64, usize)> = actives.iter().map(|active| (active.status.generation, active.over)).collect();
+    if let Ok(now) = renew::now(agent) {
+        actives.iter_mut().for_each(|active| active.judge_rules(now));
+    }
     compile(agent, &actives, seed)?;
     let number = lock(&agent.generations).last_number().saturating_add(1);
     let sets =
         actives.iter().map(|active| SetNumbers { activation: active.status.generation, rules: active.status.rules });
     let generation = Generation { number, sets: sets.collect() };
     let logged = changed.iter().try_for_each(|(measure, _, next)| agent.audit.activation(measure, next));
-    logged.and_then(|()| agent.audit.swap(number, why, &actives))?;
+    logged.and_then(|()| agent.audit.rules_over(&agent.measures, &actives, &before))?;
+    agent.audit.swap(number, why, &actives)?;
     let prepared = changed
         .iter()
         .try_for_each(|(measure, _, next)| prepare(agent, measure, next))
@@ -95,7 +115,9 @@ pub(super) fn activate(
             set = status.set_sha256,
             "selector set loaded"
         );
-        *lock(&measure.active) = next;
+    }
+    for (measure, active) in agent.measures.iter().zip(actives) {
+        *lock(&measure.active) = active;
     }
     audit::program(agent, number);
     Ok(())
@@ -126,7 +148,8 @@ fn active_of(measure: &Measure, candidate: Candidate, loads: u64) -> Result<Acti
         valid_until_seconds: valid_until.as_second(),
         loads: loads + 1,
     };
-    Ok(Active { window: Some(window), set: Some(Arc::new(set)), status, texts: Some(texts) })
+    let rules_end = set.next_end(jiff::Timestamp::MIN);
+    Ok(Active { window: Some(window), set: Some(Arc::new(set)), status, texts: Some(texts), over: 0, rules_end })
 }
 
 /// Has one generation of all measures' sets verified and compiled in the loader.

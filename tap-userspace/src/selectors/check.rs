@@ -172,11 +172,10 @@ pub fn check(set: &SelectorSet, context: &CheckContext) -> Result<CheckedSet, Ve
         }
     }
     let mut rules = Vec::with_capacity(content.rules.len());
-    let mut valid_until: Option<Timestamp> = None;
+    let mut ends = Vec::with_capacity(content.rules.len());
     for rule in &content.rules {
         let mut checker = Checker { context, rule, refusals: &mut refusals };
-        let until = checker.terms();
-        valid_until = [valid_until, until].into_iter().flatten().min();
+        ends.extend(checker.terms());
         rules.extend(checker.conditions());
     }
     if !refusals.is_empty() {
@@ -192,7 +191,7 @@ pub fn check(set: &SelectorSet, context: &CheckContext) -> Result<CheckedSet, Ve
         sha256: set.sha256,
         rules,
         scope,
-        valid_until,
+        ends,
     })
 }
 

@@ -2,6 +2,7 @@
 //! is read from. [`super::check`] is the only maker.
 
 use ipnetwork::IpNetwork;
+use jiff::Timestamp;
 use std::ops::RangeInclusive;
 use tap_common::abi::rule::ConditionKind;
 use tap_common::path::parse::Fragment;
@@ -89,6 +90,29 @@ pub struct CheckedRule {
     pub counted: Vec<ConditionKind>,
 }
 
+impl CheckedRule {
+    /// The same rule, which no packet satisfies: its address is one of none, and none of its conditions counts.
+    fn over(&self) -> Self {
+        let none = AddressValues { item: AddressItem::Aid, prefixes: Vec::new(), entries: Vec::new() };
+        Self {
+            id: self.id.clone(),
+            act: self.act.clone(),
+            source_address: None,
+            destination_address: None,
+            address: Some(none),
+            source_port: None,
+            destination_port: None,
+            port: None,
+            protocol: None,
+            tcp_flags: None,
+            ip_length: None,
+            fragment: None,
+            payload: None,
+            counted: Vec::new(),
+        }
+    }
+}
+
 /// Selector contents leave no trace.
 impl std::fmt::Debug for CheckedRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -109,9 +133,38 @@ pub struct CheckedSet {
     pub rules: Vec<CheckedRule>,
     /// Agreements: the party's prefixes, merged. They bind the destination of every rule.
     pub scope: Option<Vec<IpNetwork>>,
-    /// First moment at which one of the rules is no longer wanted: the set must not be live from then on. Nothing in the
-    /// laboratory.
-    pub valid_until: Option<jiff::Timestamp>,
+    /// First moment at which each rule is no longer wanted, in the rules' order. Empty in the laboratory, where none ends.
+    pub ends: Vec<Timestamp>,
+}
+
+impl CheckedSet {
+    /// How many rules are over at `now`.
+    #[must_use]
+    pub fn over(&self, now: Timestamp) -> usize {
+        self.ends.iter().filter(|end| **end <= now).count()
+    }
+
+    /// When the next rule is over, seen from `now`: what decides at `now` must not decide from then on.
+    #[must_use]
+    pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
+        self.ends.iter().filter(|end| **end > now).min().copied()
+    }
+
+    /// When the last rule is over, and with it the set.
+    #[must_use]
+    pub fn last_end(&self) -> Option<Timestamp> {
+        self.ends.iter().max().copied()
+    }
+
+    /// The set as it may decide at `now`: a rule that is over keeps its place, so that every other keeps its number, and no
+    /// packet satisfies it.
+    #[must_use]
+    pub fn at(mut self, now: Timestamp) -> Self {
+        for (rule, _) in self.rules.iter_mut().zip(&self.ends).filter(|(_, end)| **end <= now) {
+            *rule = rule.over();
+        }
+        self
+    }
 }
 
 /// Selector contents leave no trace.

@@ -322,7 +322,7 @@ fn set(selectors: &Selectors, end: End) -> CheckedSet {
         sha256: [0; 32],
         rules: vec![rule],
         scope: None,
-        valid_until: None,
+        ends: Vec::new(),
     }
 }
 

@@ -93,7 +93,7 @@ fn every_field_is_read_merged_and_put_in_its_place() {
     use ConditionKind::{Address, Fragment, IpLength, Port, TcpFlags};
     assert_eq!(rule.counted, [Address, Port, TcpFlags, IpLength, Fragment]);
     assert_eq!((checked.version, checked.scope), (7, None));
-    assert_eq!(checked.valid_until, Some("2027-01-01T00:00:00Z".parse().unwrap()));
+    assert_eq!(checked.ends, ["2027-01-01T00:00:00Z".parse().unwrap()]);
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn the_laboratory_asks_for_neither_order_nor_times() {
     let mut other = rule(good());
     (other["act"], other["valid_until"]) = (json!("other"), json!("open"));
     let checked = check(&set(json!([other])), &CheckContext::laboratory(Basis::ForeignToForeign)).unwrap();
-    assert_eq!((checked.valid_until, checked.scope), (None, None));
+    assert_eq!((checked.ends, checked.scope), (Vec::new(), None));
     let one = json!([{"item": "facility-address", "field": "source-address", "any": ["203.0.113.0/24"]}]);
     let set = set(json!([rule(one)]));
     assert!(check(&set, &CheckContext::laboratory(Basis::ForeignToForeign)).is_err());
@@ -449,4 +449,31 @@ fn a_set_of_another_form_is_refused_by_key_and_place_without_values() {
     let shown =
         format!("{:?} {:?}", set(json!([rule(good())])), check(&set(json!([rule(good())])), &foreign()).unwrap());
     assert!(!shown.contains("203.0.113") && !shown.contains("443"), "{shown}");
+}
+
+#[test]
+fn a_rule_that_is_over_keeps_its_place_and_no_packet_satisfies_it() {
+    let (mut first, second, mut third) = (rule(good()), rule(good()), rule(good()));
+    (first["id"], first["valid_until"]) = (json!("r0"), json!("2026-12-01T00:00:00Z"));
+    (third["id"], third["valid_until"]) = (json!("r2"), json!("2026-12-24T00:00:00Z"));
+    let checked = check(&set(json!([first, second, third])), &context(Basis::ForeignToForeign, terms())).unwrap();
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let [one, two, last] = ["2026-12-01T00:00:00Z", "2026-12-24T00:00:00Z", "2027-01-01T00:00:00Z"].map(at);
+    for (now, over, next, places) in [
+        (at("2026-11-30T23:59:59.999Z"), 0, Some(one), vec![]),
+        (one, 1, Some(two), vec![0]),
+        (at("2026-12-23T00:00:00Z"), 1, Some(two), vec![0]),
+        (two, 2, Some(last), vec![0, 2]),
+        (last, 3, None, vec![0, 1, 2]),
+    ] {
+        assert_eq!((checked.over(now), checked.next_end(now), checked.last_end()), (over, next, Some(last)), "{now}");
+        let left = checked.clone().at(now);
+        assert_eq!(left.rules.len(), 3);
+        for (place, (is, was)) in left.rules.iter().zip(&checked.rules).enumerate() {
+            let is_over = places.contains(&place);
+            assert_eq!(is == was, !is_over, "rule {place} at {now}");
+            let of_none = is.address.as_ref().is_some_and(|address| address.prefixes.is_empty());
+            assert_eq!((of_none, is.counted.is_empty(), &is.id), (is_over, is_over, &was.id), "rule {place} at {now}");
+        }
+    }
 }
