@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use tap_tests::fuzz::operations::{Operation, Script};
-use tap_tests::fuzz::{self, TARGETS, bytes, operations, seeds::seeds};
+use tap_tests::fuzz::{self, TARGETS, bytes, imports, operations, seeds::seeds};
 use tap_tests::need;
 use tap_userspace::laboratory::cpu::stay_on_this_cpu;
 use tap_userspace::load::{HostWorld, KernelWorld, Laboratory};
@@ -18,7 +18,11 @@ fn cases(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn check(target: &str, input: &[u8]) -> anyhow::Result<()> {
-    if target == "bytes" { bytes::check(input) } else { operations::check(input) }
+    match target {
+        "bytes" => bytes::check(input),
+        "imports" => imports::check(input),
+        _ => operations::check(input),
+    }
 }
 
 #[test]

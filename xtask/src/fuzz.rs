@@ -15,7 +15,7 @@ use clap::builder::PossibleValuesParser;
 use sha2::{Digest as _, Sha256};
 use tap_tests::fuzz::planted::PLANTED;
 use tap_tests::fuzz::seeds::seeds;
-use tap_tests::fuzz::{INPUT_BYTES_MAX, TARGETS};
+use tap_tests::fuzz::{DECIDING, INPUT_BYTES_MAX, TARGETS};
 
 use crate::command::{cargo, root, run, shown, target};
 
@@ -52,8 +52,11 @@ pub(crate) const COMPILES: &str = "GWTAP_FUZZ_COMPILES";
 const INPUT_SECONDS_MAX: u64 = 10;
 
 pub(crate) fn fuzz(args: &Args) -> Result<ExitCode> {
-    let targets: Vec<&str> =
-        TARGETS.into_iter().filter(|t| args.target.as_ref().is_none_or(|only| only == t)).collect();
+    let targets: Vec<&str> = TARGETS
+        .into_iter()
+        .filter(|t| args.target.as_ref().is_none_or(|only| only == t))
+        .filter(|t| !args.planted || DECIDING.contains(t))
+        .collect();
     let programs = build()?;
     let seconds = (args.seconds / targets.len() as u64).max(1);
     let mut clean = true;

@@ -32,6 +32,7 @@ pub mod run;
 pub mod selectors;
 pub mod selectors_import;
 pub mod selectors_load;
+pub mod selectors_versions;
 pub mod status;
 pub mod stop;
 

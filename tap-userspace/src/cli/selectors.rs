@@ -1,7 +1,7 @@
 //! `gwtap selectors`: sets are imported, checked and activated, and loaded into a running agent.
 
 use super::order::{read, refused, replace, trust};
-use super::{Refused, selectors_import, selectors_load};
+use super::{Refused, selectors_import, selectors_load, selectors_versions};
 use crate::keys::{self, SecretKey};
 use crate::order::window::in_jst;
 use crate::order::{self, Basis, Order};
@@ -39,6 +39,9 @@ enum Verb {
     Activate(ActivateArgs),
     Load(selectors_load::Args),
     Import(Box<selectors_import::Args>),
+    List(selectors_versions::ListArgs),
+    Diff(selectors_versions::DiffArgs),
+    Rollback(Box<selectors_versions::RollbackArgs>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,24 +69,24 @@ struct CheckArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct ActivateArgs {
+pub(super) struct ActivateArgs {
     /// Selector set
-    set: PathBuf,
+    pub(super) set: PathBuf,
     /// Order, signed or a draft
     #[arg(long, value_name = "FILE")]
-    order: PathBuf,
+    pub(super) order: PathBuf,
     /// Number of the activation: the last one's plus 1. Needed for the first signature
     #[arg(long)]
-    number: Option<u64>,
+    pub(super) number: Option<u64>,
     /// First moment at which the activation is over; the order's end if left out
     #[arg(long, value_name = "TIME")]
-    valid_until: Option<Timestamp>,
+    pub(super) valid_until: Option<Timestamp>,
     /// Secret key of the author or the approver (given twice: both sign at once)
     #[arg(long = "key", value_name = "FILE", required = true)]
-    keys: Vec<PathBuf>,
+    pub(super) keys: Vec<PathBuf>,
     /// The activation; a signature is added if it exists
     #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    pub(super) out: PathBuf,
 }
 
 /// Runs the verb.
@@ -96,10 +99,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Activate(args) => activate(&args),
         Verb::Load(args) => selectors_load::run(args),
         Verb::Import(args) => selectors_import::run(&args),
+        Verb::List(args) => selectors_versions::list(&args),
+        Verb::Diff(args) => selectors_versions::diff(&args),
+        Verb::Rollback(args) => selectors_versions::rollback(*args),
     }
 }
 
-fn read_set(path: &Path) -> anyhow::Result<SelectorSet> {
+pub(super) fn read_set(path: &Path) -> anyhow::Result<SelectorSet> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     SelectorSet::from_json(&bytes).map_err(|error| refused(path, error))
 }
@@ -197,7 +203,7 @@ fn show(args: &CheckArgs, set: &CheckedSet) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn activate(args: &ActivateArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn activate(args: &ActivateArgs) -> anyhow::Result<ExitCode> {
     let set = read_set(&args.set)?;
     let order = order::parse_unsigned(&read(&args.order)?).map_err(|error| refused(&args.order, error))?;
     check(&set, &CheckContext::from_order(&order)).map_err(|refusals| refuse_all(&args.set, &refusals))?;

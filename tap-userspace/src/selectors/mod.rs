@@ -10,6 +10,7 @@ mod payload;
 pub mod rule;
 pub mod set;
 pub mod values;
+pub mod versions;
 
 pub use activation::Activation;
 pub use check::CheckContext;

@@ -22,6 +22,9 @@ const LISTS: u64 = 60;
 /// # Errors
 /// When a capture or a case cannot be read.
 pub fn seeds(target: &str) -> Result<BTreeSet<Vec<u8>>> {
+    if target == "imports" {
+        return Ok(super::imports::seeds().into_iter().collect());
+    }
     if target == "operations" {
         return Ok((0..LISTS).map(|seed| operations(&mut Random::from_seed(seed))).collect());
     }
