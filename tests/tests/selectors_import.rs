@@ -149,3 +149,63 @@ fn a_part_is_written_only_where_it_is_asked_for() {
     );
     assert_eq!(mode & 0o077, 0, "a set is for its author alone");
 }
+
+#[test]
+fn an_earlier_version_is_listed_compared_and_activated_again() {
+    let office = Office::new();
+    std::fs::create_dir(office.path().join("sets")).unwrap();
+    for (name, feed) in [("one", "9.9.9.9\n8.8.8.8\n"), ("two", "8.8.8.8\n1.1.1.1\n4.4.4.4\n")] {
+        office.write("feed.txt", feed.as_bytes());
+        let imported = office.import(&["feed.txt", "--and", "destination-port=443"]);
+        assert_eq!(imported.code, Some(0), "{imported:?}");
+        std::fs::rename(office.path().join("set.json"), office.path().join(format!("sets/{name}.json"))).unwrap();
+    }
+    let listed = run(office.path(), ["selectors", "list", "sets", "--json"]).unwrap();
+    let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&listed[0]["indicators"], &listed[1]["indicators"]), (&json!(2), &json!(3)));
+    let words = ["selectors", "diff", "sets/one.json", "sets/two.json", "--json"];
+    let compared: Value = serde_json::from_str(&run(office.path(), words).unwrap()).unwrap();
+    assert_eq!((&compared["added"], &compared["removed"], &compared["kept"]), (&json!(2), &json!(1), &json!(1)));
+    assert_eq!(compared["first"], listed[0]["set"]);
+
+    run(office.path(), ["keygen", "selector-author", "--name", "author", "--out", "."]).unwrap();
+    let back = |to: &str| {
+        let words = ["selectors", "rollback", "sets", "--to", to, "--order", "order.toml", "--number", "9"];
+        outcome(office.path(), words.into_iter().chain(["--key", "author.key", "--out", "activation-9.note"])).unwrap()
+    };
+    let digest = listed[0]["set"].as_str().unwrap();
+    for wrong in ["0123456789abcdef", &digest[..7], "not a digest"] {
+        let refused = back(wrong);
+        assert_eq!(refused.code, Some(3), "{wrong}: {refused:?}");
+        assert!(!office.path().join("activation-9.note").exists());
+    }
+    let rolled = back(&digest[..8]);
+    assert_eq!(rolled.code, Some(0), "{rolled:?}");
+    let note = std::fs::read_to_string(office.path().join("activation-9.note")).unwrap();
+    assert!(note.contains(digest) && note.contains("number = 9"), "{note}");
+}
+
+/// A million lines: everything is accounted for, and how long it takes.
+#[test]
+fn a_million_indicators_are_imported() {
+    if !need::long() {
+        return;
+    }
+    let office = Office::new();
+    let mut text = String::new();
+    for number in 0..1_000_000_u32 {
+        let address = std::net::Ipv4Addr::from(0x1800_0000 + number * 13);
+        text += &format!("{address}\n");
+    }
+    office.write("feed.txt", text.as_bytes());
+    let begun = std::time::Instant::now();
+    let imported = office.import(&["feed.txt", "--and", "destination-port=443", "--json"]);
+    println!("a million entries imported in {:?}", begun.elapsed());
+    let report: Value = serde_json::from_str(&imported.stdout).unwrap();
+    let source = &report["sources"][0];
+    assert_eq!(
+        (imported.code, &source["loaded"], &report["rules"]),
+        (Some(0), &json!(1_000_000), &json!(1)),
+        "{report}"
+    );
+}

@@ -71,10 +71,11 @@ impl Active {
         self.rules_end = set.next_end(now).or(set.last_end());
     }
 
-    /// When a generation without the next rule is due; nothing if no rule is left that could end.
+    /// When a generation without the next rule is due; nothing if that leaves none: the lease ends with the last one, and
+    /// there is nothing to bring back.
     pub(super) fn due(&self) -> Option<jiff::Timestamp> {
-        let left = self.set.as_ref().is_some_and(|set| set.over(jiff::Timestamp::MAX) > self.over);
-        self.rules_end.filter(|_| left)
+        let set = self.set.as_ref()?;
+        self.rules_end.filter(|end| set.next_end(*end).is_some())
     }
 }
 
