@@ -1,4 +1,5 @@
-//! The outbox: `NNNNNNNN.note` is a notice, `NNNNNNNN.ack` beside it the Commission's acknowledgement.
+//! The outbox: `NNNNNNNN.note` is a notice, `NNNNNNNN.ack` beside it the Commission's acknowledgement, `DIGEST.opened` what a
+//! tap said last of a measure's end.
 //!
 //! In: receipts and acknowledgements. Out: files. A notice has its number when its file is on stable storage under its name;
 //! the message with its receipt is acknowledged to the tap only after that. What a crash cut off has no name (`.new`), and is
@@ -6,11 +7,12 @@
 //! answer for. The calls block on the disk.
 
 use super::book::Book;
-use super::{Acknowledgement, Notice, NoticeError, Receipt, VERSION, acknowledgement, digest, sign, verify};
+use super::{Acknowledgement, Event, Notice, NoticeError, Receipt, VERSION, acknowledgement, digest, sign, verify};
 use crate::keys::{PublicKey, SecretKey};
 use crate::limits::NOTICE_BYTES_MAX;
 use crate::run::state::replace_file;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -64,6 +66,15 @@ pub struct Kept {
     pub acknowledgement: Option<Acknowledgement>,
 }
 
+/// A measure that a tap opened, as `DIGEST.opened` keeps it: when it ends is known then.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Opened {
+    not_after: Timestamp,
+    receipt: Receipt,
+    receipt_sha256: String,
+}
+
 /// The outbox of one receiving facility, open for writing.
 #[derive(Debug)]
 pub struct Outbox {
@@ -75,6 +86,8 @@ pub struct Outbox {
     previous_sha256: String,
     waiting: BTreeMap<u64, (Notice, String)>,
     acknowledged: u64,
+    /// By measure, under the order that ends last.
+    opened: BTreeMap<String, Opened>,
 }
 
 impl Outbox {
@@ -95,6 +108,7 @@ impl Outbox {
             previous_sha256: String::new(),
             waiting: BTreeMap::new(),
             acknowledged: 0,
+            opened: read_opened(&directory)?,
             directory,
         };
         for kept in read_all(&outbox.directory, &outbox.key.public(), &outbox.commission)? {
@@ -115,6 +129,7 @@ impl Outbox {
     /// # Errors
     /// It cannot be signed or written: what was written before stands, the rest has no number.
     pub fn take(&mut self, receipt: &Receipt, receipt_sha256: &str, now: Timestamp) -> Result<u64, OutboxError> {
+        self.keep_opened(receipt, receipt_sha256)?;
         let mut numbered = 0;
         for (measure, occasion, kind) in self.book.due(receipt) {
             let number = self.book.last().saturating_add(1);
@@ -138,6 +153,47 @@ impl Outbox {
             numbered += 1;
         }
         Ok(numbered)
+    }
+
+    /// Whether a measure ended `wait` ago by its order and no tap has said so.
+    #[must_use]
+    pub fn has_unsaid_end(&self, wait: SignedDuration, now: Timestamp) -> bool {
+        self.opened.values().any(|opened| self.is_unsaid(opened, wait, now))
+    }
+
+    /// Numbers the ends that no tap has said `wait` after them: a tap may be dead when its measure ends. What the tap says
+    /// later is the same subject.
+    ///
+    /// # Errors
+    /// As [`Outbox::take`].
+    pub fn conclude(&mut self, wait: SignedDuration, now: Timestamp) -> Result<u64, OutboxError> {
+        let unsaid = self.opened.values().filter(|opened| self.is_unsaid(opened, wait, now)).cloned();
+        let unsaid: Vec<Opened> = unsaid.collect();
+        let mut numbered = 0_u64;
+        for opened in unsaid {
+            numbered = numbered.saturating_add(self.take(&ended(&opened.receipt), &opened.receipt_sha256, now)?);
+        }
+        Ok(numbered)
+    }
+
+    fn is_unsaid(&self, opened: &Opened, wait: SignedDuration, now: Timestamp) -> bool {
+        let over = opened.not_after.checked_add(wait).is_ok_and(|over| over < now);
+        over && !self.book.due(&ended(&opened.receipt)).is_empty()
+    }
+
+    /// Keeps when the measure ends; an extension's order ends later, and is the one that counts then.
+    fn keep_opened(&mut self, receipt: &Receipt, receipt_sha256: &str) -> Result<(), OutboxError> {
+        let Event::Opened { not_after } = receipt.event else { return Ok(()) };
+        if self.opened.get(&receipt.measure).is_some_and(|known| known.not_after >= not_after) {
+            return Ok(());
+        }
+        let opened = Opened { not_after, receipt: receipt.clone(), receipt_sha256: receipt_sha256.to_owned() };
+        let path = self.directory.join(digest(&receipt.measure)).with_extension(OPENED);
+        let text = serde_json::to_string_pretty(&opened).map_err(NoticeError::form("opened"));
+        let text = text.map_err(OutboxError::broken(&path))?;
+        replace_file(&path, text.as_bytes()).map_err(OutboxError::io("write", &path))?;
+        self.opened.insert(receipt.measure.clone(), opened);
+        Ok(())
     }
 
     /// The first notice that is not acknowledged, with its file's text.
@@ -216,6 +272,28 @@ pub fn read_all(directory: &Path, key: &PublicKey, commission: &PublicKey) -> Re
             false => None,
         };
         all.push(Kept { notice, text, acknowledgement });
+    }
+    Ok(all)
+}
+
+/// How the name of a file ends that keeps an opened measure.
+const OPENED: &str = "opened";
+
+/// What a tap would say at the end of this measure's order.
+fn ended(opening: &Receipt) -> Receipt {
+    Receipt { event: Event::Ended { by: "order".to_owned() }, ..opening.clone() }
+}
+
+fn read_opened(directory: &Path) -> Result<BTreeMap<String, Opened>, OutboxError> {
+    let error = OutboxError::io("read", directory);
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).map_err(&error)? {
+        let path = entry.map_err(&error)?.path();
+        if path.extension().is_some_and(|extension| extension == OPENED) {
+            let opened: Result<Opened, _> = serde_json::from_str(&read(&path)?).map_err(NoticeError::form("opened"));
+            let opened = opened.map_err(OutboxError::broken(&path))?;
+            all.insert(opened.receipt.measure.clone(), opened);
+        }
     }
     Ok(all)
 }

@@ -103,6 +103,7 @@ impl Sender {
     async fn forever(&mut self) {
         let mut failures = 0;
         loop {
+            self.conclude().await;
             self.show();
             let next = lock(&self.outbox).next();
             let Some((notice, text)) = next else {
@@ -124,6 +125,20 @@ impl Sender {
                     failures = failures.saturating_add(1);
                 }
             }
+        }
+    }
+
+    /// Ends that no tap has said while a notice of them would be late.
+    async fn conclude(&self) {
+        let late = self.late;
+        if !lock(&self.outbox).has_unsaid_end(late, Timestamp::now()) {
+            return;
+        }
+        let outbox = Arc::clone(&self.outbox);
+        let concluded = tokio::task::spawn_blocking(move || lock(&outbox).conclude(late, Timestamp::now())).await;
+        match concluded.map_err(SendError::from).and_then(|concluded| Ok(concluded?)) {
+            Ok(numbered) => tracing::warn!(numbered, "a measure has ended and its tap did not say so"),
+            Err(error) => tracing::error!(%error, "a measure's end cannot be noticed; it is tried again"),
         }
     }
 

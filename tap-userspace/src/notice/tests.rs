@@ -252,3 +252,34 @@ fn the_stand_in_takes_numbers_in_order_and_repetitions_alike() {
     outbox.acknowledge(&notice, &second).unwrap();
     assert!(outbox.next().is_none());
 }
+
+#[test]
+fn an_end_that_no_tap_says_is_concluded_from_the_opening_once() {
+    let kit = Kit::new();
+    let wait = jiff::SignedDuration::from_secs(60);
+    let opened = |measure: &str, order: &str, second: i64| Receipt {
+        order_sha256: order.repeat(32),
+        ..receipt_of(&kit.host, measure, Event::Opened { not_after: at(second) })
+    };
+    let mut outbox = kit.open().unwrap();
+    for receipt in
+        [opened("m-1", "ab", 100), opened("m-2", "ab", 100), opened("m-2", "cd", 1_000), opened("m-2", "ab", 100)]
+    {
+        assert_eq!(outbox.take(&receipt, "00", at(1)).unwrap(), 0);
+    }
+    assert!(!outbox.has_unsaid_end(wait, at(160)), "a tap has a while to say it itself");
+    drop(outbox);
+    let mut outbox = kit.open().unwrap();
+    assert!(outbox.has_unsaid_end(wait, at(161)), "the end is known across a restart");
+    assert_eq!(outbox.conclude(wait, at(161)).unwrap(), 2, "m-2 was extended");
+    drop(outbox);
+    let mut outbox = kit.open().unwrap();
+    assert_eq!(outbox.conclude(wait, at(162)).unwrap(), 0, "once");
+    let said = receipt_of(&kit.host, "m-1", Event::Ended { by: "order".into() });
+    assert_eq!(outbox.take(&said, "00", at(170)).unwrap(), 0, "what the tap says later is the same");
+    assert_eq!(outbox.conclude(wait, at(1_061)).unwrap(), 2);
+    let kept = kit.kept();
+    let ends: Vec<_> = kept.iter().map(|kept| (kept.notice.measure.as_str(), kept.notice.occasion.clone())).collect();
+    let end = |order: &str| Occasion::End(order.repeat(32));
+    assert_eq!(ends, [("m-1", end("ab")), ("m-1", end("ab")), ("m-2", end("cd")), ("m-2", end("cd"))]);
+}
