@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tap_tests::gwtap::{Outcome, of};
+use tap_tests::gwtap::{Outcome, binary, of};
 use tap_tests::need;
 
 const ROLES: [&str; 3] = ["gwtap", "gwtap-receive", "gwtap-laboratory"];
@@ -25,9 +25,16 @@ fn pack(out: &Path, version: &str) -> bool {
         return false;
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut xtask = Command::new(cargo);
-    xtask.args(["run", "--quiet", "--package", "xtask", "--", "package", "--program", PROGRAM]);
+    // Built beside the program under test with all the rest; where that is another one, cargo makes it.
+    let built = binary().unwrap().with_file_name("xtask");
+    let mut xtask = if built.exists() {
+        Command::new(built)
+    } else {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["run", "--quiet", "--package", "xtask", "--"]);
+        cargo
+    };
+    xtask.args(["package", "--program", PROGRAM]);
     xtask.args(["--package-version", version, "--out"]).arg(out);
     works(xtask.current_dir(workspace).env("SOURCE_DATE_EPOCH", "1800000000"));
     true
