@@ -31,6 +31,8 @@ const TEST: &[Package] = &[
     ("prometheus", "scrapes a tap and judges metrics, rules and dashboard"),
     ("libfixbuf-tools", "ipfixDump, strict decoder of IPFIX files"),
     ("socat", "TLS terminator in front of a decoder"),
+    ("nfdump", "a flow collector and its reader"),
+    ("softflowd", "a flow exporter"),
     ("bpftool", "what the kernel says it has loaded"),
     ("systemd", "systemd-analyze, judge of the units"),
     ("lintian", "judge of the packages"),

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -168,8 +169,27 @@ impl Kit {
         panic!("socat did not end with its session");
     }
 
-    /// The stored file with `records`, which fit one message.
-    pub(crate) fn stored_file(&self, records: &[PseudonymisedRecord], template: RecordTemplate) -> PathBuf {
+    /// Runs `work` beside a receiving facility, whose port it is given; its answer, and how many records were stored.
+    pub(crate) fn received<T>(&self, work: impl FnOnce(u16) -> T) -> (T, u64) {
+        let runtime = runtime();
+        let receiver = runtime.block_on(Receiver::bind(self.receive_config())).unwrap();
+        let (port, status) = (receiver.address().unwrap().port(), receiver.status());
+        let (stop, shutdown) = watch::channel(false);
+        let serving = runtime.spawn(receiver.serve(shutdown));
+        let answer = work(port);
+        // What was sent is read to its end before the sessions are.
+        for _ in 0..500 {
+            if status.sessions_open.load(Relaxed) == 0 && status.sessions_total.load(Relaxed) > 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        stop.send(true).unwrap();
+        runtime.block_on(serving).unwrap();
+        (answer, status.stored_records.load(Relaxed))
+    }
+
+    fn receive_config(&self) -> ReceiveConfig {
         let text = format!(
             "[listen]\naddress = \"127.0.0.1:0\"\n[tls]\nca_file = \"ca.pem\"\ncertificate_file = \"facility.pem\"\n\
              key_file = \"facility.key\"\n[store]\ndirectory = \"store\"\n[[host]]\nid = \"{HOST}\"\n\
@@ -177,7 +197,12 @@ impl Kit {
             std::fs::read_to_string(self.path("host.sha256")).unwrap()
         );
         std::fs::write(self.path("receive.toml"), text).unwrap();
-        let config = ReceiveConfig::read(&self.path("receive.toml")).unwrap();
+        ReceiveConfig::read(&self.path("receive.toml")).unwrap()
+    }
+
+    /// The stored file with `records`, which fit one message.
+    pub(crate) fn stored_file(&self, records: &[PseudonymisedRecord], template: RecordTemplate) -> PathBuf {
+        let config = self.receive_config();
         let spool = self.spool(records, template);
         let last = spool.next_sequence() - 1;
         runtime().block_on(async {
