@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     reason = "a test's helper reports by panicking"
 )]
+#![allow(dead_code, reason = "the parts are shared with the other interoperation tests")]
 
 mod interop;
 

@@ -215,6 +215,6 @@ fn without_a_configuration_the_machine_is_judged_and_the_rest_is_not_guessed() {
 
 #[test]
 fn the_memory_that_is_asked_for_is_that_of_rings_and_two_generations() {
-    assert_eq!(kernel::memory_need_bytes(2), (2 * 16 << 20) + (2 * 256 << 20));
-    assert_eq!(kernel::memory_need_bytes(128), (128 * 4 << 20) + (2 * 256 << 20));
+    assert_eq!(kernel::memory_need_bytes(2), ((2 * 16) << 20) + ((2 * 256) << 20));
+    assert_eq!(kernel::memory_need_bytes(128), ((128 * 4) << 20) + ((2 * 256) << 20));
 }
