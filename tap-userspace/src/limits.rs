@@ -66,6 +66,11 @@ pub const DRAIN_RECORDS_MAX: usize = 4_096;
 pub const BATCH_RECORDS_MAX: usize = 2_048;
 /// Longest a record waits for its batch, and a batch for its flush to disk.
 pub const BATCH_DELAY: Duration = Duration::from_millis(100);
+/// How long reading the counters may take before it is tried again: what comes in meanwhile is counted at one moment and timed at another,
+/// and a share over a second is to be right to a thousandth. An undisturbed reading takes some 20 µs.
+pub const COUNTERS_READ_NS: u64 = 200_000;
+/// How often: a machine that is busy for longer than that gives what it has.
+pub const COUNTERS_READ_TRIES: u32 = 8;
 /// How often admitted bytes are sampled for the sliding one-second windows.
 pub const SHARE_SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 /// Shortest window over which the share is judged (Art. 17 as this project reads it).

@@ -41,6 +41,9 @@ const STRAY_BYTES_MAX: f64 = 200.0;
 /// The agent looks at what was admitted every 20 ms: its window of a second or more is up to one look longer at either end
 /// than the worst second itself.
 const LOOKS: f64 = 2.0 * 0.02;
+/// A reading of the counters takes up to 0.2 ms, and is given the moment in its middle, at either end of a second; twice that, for a
+/// machine that is busy with the test itself.
+const READ: f64 = 2.0 * 0.0004;
 const SECOND_NS: i128 = 1_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -80,10 +83,11 @@ fn three_ways(prometheus: &Path, tcpdump: &Path) -> Result<()> {
     let begun = Instant::now();
     load(&lab, Duration::from_secs(if need::long() { 60 } else { 6 }))?;
     let status = deployment.settle(|| Ok(()))?;
-    // Everything that happened has been scraped.
-    std::thread::sleep(Duration::from_millis(700));
+    // At once: the hosts themselves send a packet now and then.
     let books = deployment.books(status, &lab.mirror, MIRROR_PORT)?;
     ensure!(books.balance() && lost(&books.status) == 0, "{:?}", books.equations());
+    // Everything that happened has been scraped.
+    std::thread::sleep(Duration::from_millis(700));
     let range = format!("{}s", begun.elapsed().as_secs() + 5);
     let (by_promql, offered_by_promql) = by_promql(&prometheus, &range)?;
     capture.terminate(PATIENCE)?;
@@ -134,9 +138,12 @@ fn three_ways(prometheus: &Path, tcpdump: &Path) -> Result<()> {
         "{missing} bytes are in no captured frame: {strays} strays"
     );
     let stray_share = missing / CAPACITY_BYTES_PER_SECOND;
-    ensure!(by_capture.most <= by_statement.most * (1.0 + LOOKS + 2.0 * apart), "{by_capture:?} {by_statement:?}");
     ensure!(
-        by_statement.most <= by_capture.most * (1.0 + 2.0 * apart) + stray_share,
+        by_capture.most <= by_statement.most * (1.0 + LOOKS + READ + 2.0 * apart),
+        "{by_capture:?} {by_statement:?}"
+    );
+    ensure!(
+        by_statement.most <= by_capture.most * (1.0 + READ + 2.0 * apart) + stray_share,
         "{by_statement:?} {by_capture:?} {apart}"
     );
     Ok(())
@@ -233,7 +240,10 @@ fn by_promql(prometheus: &Prometheus, range: &str) -> Result<(Answer, f64)> {
     };
     let admitted = prometheus.value(&rate("gwtap_facility_admitted_bytes_total"))? / CAPACITY_BYTES_PER_SECOND;
     ensure!(admitted <= most + 1e-9, "counters show {admitted} between scrapes, the maximum is {most}");
-    ensure!(admitted > 0.8 * SHARE, "counters show {admitted}: the cap was not reached");
+    ensure!(most > 0.8 * SHARE, "at most {most} in a second: the cap was not reached");
+    // The sample falls within a second or two, and then less than the cap is admitted: two scrapes a second and a quarter apart may
+    // have the end of it between them.
+    ensure!(admitted > 0.5 * SHARE, "counters show {admitted} between scrapes: no second near the cap was scraped");
     Ok((Answer { most, bytes }, prometheus.value(&rate("gwtap_observed_bytes_total"))? / CAPACITY_BYTES_PER_SECOND))
 }
 
