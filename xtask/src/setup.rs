@@ -33,6 +33,8 @@ const TEST: &[Package] = &[
     ("socat", "TLS terminator in front of a decoder"),
     ("nfdump", "a flow collector and its reader"),
     ("softflowd", "a flow exporter"),
+    ("curl", "speaks to the stand-in for the Commission as anybody could"),
+    ("python3", "counts indicator files independently"),
     ("bpftool", "what the kernel says it has loaded"),
     ("systemd", "systemd-analyze, judge of the units"),
     ("lintian", "judge of the packages"),
