@@ -8,7 +8,7 @@
 use super::cap;
 use super::frame::Frame;
 use super::lease;
-use super::parse::{self, Headers};
+use super::parse::{self, Headers, common};
 use super::sample;
 use super::select;
 use super::verdict::{Decision, Outcome};
@@ -61,9 +61,9 @@ fn decide_in<const SHOWN: bool, F: Frame, W: World>(frame: &F, world: &mut W, ou
     let frame_bytes = parse::captured_bytes(frame);
     (out.frame_bytes, out.line_bytes) = (frame_bytes, frame_bytes.wrapping_add(LINE_OVERHEAD_BYTES));
     let mut headers = Headers::default();
-    if parse::common(frame, &mut headers) {
+    if common::ipv4(frame, &mut headers) {
         judge::<SHOWN, F, W>(frame, world, threshold, &headers, out)
-    } else if parse::common6(frame, &mut headers) {
+    } else if common::ipv6(frame, &mut headers) {
         judge::<SHOWN, F, W>(frame, world, threshold, &headers, out)
     } else {
         Brief::Other
@@ -126,7 +126,7 @@ fn write<F: Frame, W: World>(frame: &F, world: &mut W, sampled: u8, out: &mut De
     out.clear_verdicts();
     out.time_ns = world.now_cached_ns();
     // Read again: to keep what few packets need would cost every packet.
-    out.parsed = u8::from(parse::common(frame, &mut out.headers) || parse::common6(frame, &mut out.headers));
+    out.parsed = u8::from(common::ipv4(frame, &mut out.headers) || common::ipv6(frame, &mut out.headers));
     out.live = ALONE;
     out.sampled = sampled;
     out.admitted = sampled;

@@ -1,7 +1,8 @@
 //! The short way through the headers of the commonest shape against the long way: whatever it takes, it reads the same.
 
 use super::frame::Bytes;
-use super::parse::{Headers, common, walk};
+use super::parse::common::ipv4 as common;
+use super::parse::{Headers, walk};
 use proptest::prelude::*;
 
 extern crate std;

@@ -4,13 +4,13 @@
 //! fourteenth byte of a transport header is loaded. Bounded by the numbers of tags, labels and extension headers in
 //! [`crate::limits`]. Later files of the way need the IP header's start and the line's bytes, so both are kept.
 
+pub(super) mod common;
+pub(super) mod layer2;
+
 use super::frame::Frame;
 use crate::abi::counter::Reason;
 use crate::abi::record::{FLAG_PORTS, FLAG_SLICED, FLAG_TCP_FLAGS};
-use crate::limits::{
-    FIRST_BUFFER_CERTAIN_BYTES, HEADER_BYTES_MAX, IPV6_EXTENSION_HEADERS_MAX, LINE_OVERHEAD_BYTES, MPLS_LABELS_MAX,
-    VLAN_TAGS_MAX,
-};
+use crate::limits::{FIRST_BUFFER_CERTAIN_BYTES, HEADER_BYTES_MAX, IPV6_EXTENSION_HEADERS_MAX, LINE_OVERHEAD_BYTES};
 
 /// Fragment state of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -83,8 +83,6 @@ impl Headers {
 const _: () = assert!(size_of::<Headers>() == 56);
 
 const ETHERNET_BYTES: u32 = 14;
-/// EtherType IPv4, version 4, header length 5: the first three of the four bytes at offset 12.
-const COMMON_KIND: u32 = 0x0008_0045;
 pub(super) const IPV4_BYTES_MIN: u32 = 20;
 pub(super) const IPV6_BYTES: u32 = 40;
 const UDP_BYTES: u32 = 8;
@@ -93,9 +91,6 @@ const IPV4_MAPPED: u64 = 0x0000_ffff_0000_0000;
 
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
 pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_MPLS: u16 = 0x8847;
-const ETHERTYPE_MPLS_UPSTREAM: u16 = 0x8848;
-const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
 
 const PROTOCOL_HOP_BY_HOP: u8 = 0;
 const PROTOCOL_TCP: u8 = 6;
@@ -114,120 +109,14 @@ const PROTOCOL_UDP_LITE: u8 = 136;
 /// The [`Reason`] why the packet is malformed or unsupported.
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F, headers: &mut Headers) -> Result<(), Reason> {
-    if common(frame, headers) { Ok(()) } else { walk(frame, headers) }
+    if common::ipv4(frame, headers) { Ok(()) } else { walk(frame, headers) }
 }
-
-/// Reads the headers of a whole packet of the commonest shape: Ethernet without tags, IPv4 without options and not a fragment,
-/// TCP or UDP. Returns whether it was one; any other is [`walk`]'s, and so is one with anything about it to find fault with.
-/// What it reads is what `walk` reads (tests hold them against each other); it costs a third.
-#[inline(always)]
-pub(super) fn common<F: Frame>(frame: &F, headers: &mut Headers) -> bool {
-    let Some(fields) = frame.load_common() else { return false };
-    let total_length = (fields.length_to_protocol >> 48) as u32;
-    let protocol = fields.length_to_protocol as u8;
-    let is_fragment = fields.length_to_protocol & 0x3fff_0000 != 0;
-    if fields.kind >> 8 != COMMON_KIND || is_fragment || ETHERNET_BYTES + total_length > frame.first_buffer_length() {
-        return false;
-    }
-    match protocol {
-        PROTOCOL_TCP => {
-            if total_length < IPV4_BYTES_MIN + 14 || fields.tcp < 5 << 12 {
-                return false;
-            }
-            headers.tcp_flags = fields.tcp as u8;
-            headers.payload_offset = (ETHERNET_BYTES + IPV4_BYTES_MIN) as u16 + (fields.tcp >> 12) * 4;
-            headers.flags = FLAG_PORTS | FLAG_TCP_FLAGS;
-        }
-        PROTOCOL_UDP => {
-            if total_length < IPV4_BYTES_MIN + 4 {
-                return false;
-            }
-            headers.tcp_flags = 0;
-            headers.payload_offset = (ETHERNET_BYTES + IPV4_BYTES_MIN + UDP_BYTES) as u16;
-            headers.flags = FLAG_PORTS;
-        }
-        _ => return false,
-    }
-    headers.source = [0, IPV4_MAPPED | u64::from(fields.source)];
-    headers.destination = [0, IPV4_MAPPED | u64::from(fields.destination)];
-    headers.ip_length = total_length;
-    headers.ip_offset = ETHERNET_BYTES;
-    headers.source_port = (fields.ports >> 16) as u16;
-    headers.destination_port = fields.ports as u16;
-    headers.protocol = protocol;
-    headers.ip_version = 4;
-    headers.fragment = Fragment::None as u8;
-    true
-}
-
-/// The same for IPv6: Ethernet without tags, at most [`COMMON_EXTENSIONS_MAX`] extension headers that are neither fragment nor
-/// authentication header, TCP or UDP.
-#[inline(always)]
-pub(super) fn common6<F: Frame>(frame: &F, headers: &mut Headers) -> bool {
-    let Some([first, source_high, source_low, destination_high, destination_low]) = frame.load_40(ETHERNET_BYTES)
-    else {
-        return false;
-    };
-    let ip_length = IPV6_BYTES + ((first >> 16) & 0xffff) as u32;
-    let end = ETHERNET_BYTES + ip_length;
-    if frame.load_u16(ETHERNET_BYTES - 2) != Some(ETHERTYPE_IPV6) {
-        return false;
-    }
-    if first >> 60 != 6 || end > frame.first_buffer_length() {
-        return false;
-    }
-    let mut protocol = (first >> 8) as u8;
-    let mut offset = ETHERNET_BYTES + IPV6_BYTES;
-    let mut walked = 0;
-    while matches!(protocol, PROTOCOL_HOP_BY_HOP | PROTOCOL_ROUTING | PROTOCOL_DESTINATION_OPTIONS) {
-        let Some(header) = frame.load_u16(offset) else { return false };
-        protocol = (header >> 8) as u8;
-        offset += (u32::from(header as u8) + 1) * 8;
-        walked += 1;
-        if walked > COMMON_EXTENSIONS_MAX {
-            return false;
-        }
-    }
-    let Some((ports, tcp)) = frame.load_14(offset) else { return false };
-    match protocol {
-        PROTOCOL_TCP => {
-            if offset + 14 > end || tcp < 5 << 12 {
-                return false;
-            }
-            headers.tcp_flags = tcp as u8;
-            headers.payload_offset = offset as u16 + (tcp >> 12) * 4;
-            headers.flags = FLAG_PORTS | FLAG_TCP_FLAGS;
-        }
-        PROTOCOL_UDP => {
-            if offset + 14 > end {
-                return false;
-            }
-            headers.tcp_flags = 0;
-            headers.payload_offset = (offset + UDP_BYTES) as u16;
-            headers.flags = FLAG_PORTS;
-        }
-        _ => return false,
-    }
-    headers.source = [source_high, source_low];
-    headers.destination = [destination_high, destination_low];
-    headers.ip_length = ip_length;
-    headers.ip_offset = ETHERNET_BYTES;
-    headers.source_port = (ports >> 16) as u16;
-    headers.destination_port = ports as u16;
-    headers.protocol = protocol;
-    headers.ip_version = 6;
-    headers.fragment = Fragment::None as u8;
-    true
-}
-
-/// Extension headers of the commonest shape: of more the walk tells what is wrong.
-const COMMON_EXTENSIONS_MAX: u32 = 2;
 
 /// Walks the headers of any frame.
 #[inline(always)]
 pub(super) fn walk<F: Frame>(frame: &F, headers: &mut Headers) -> Result<(), Reason> {
     headers.clear_optional();
-    let (ip_offset, ip_version) = layer2(frame)?;
+    let (ip_offset, ip_version) = layer2::layer2(frame)?;
     headers.ip_offset = ip_offset;
     if ip_version == 4 { ipv4(frame, headers) } else { ipv6(frame, headers) }
 }
@@ -261,75 +150,6 @@ fn is_beyond<F: Frame>(frame: &F, end: u32) -> bool {
 #[inline(always)]
 fn missing<F: Frame>(frame: &F, end: u32, short: Reason) -> Reason {
     if end > HEADER_BYTES_MAX && end <= frame.length() { Reason::HeaderBytes } else { short }
-}
-
-/// Walks Ethernet and VLAN tags. Returns what comes behind them: its offset and its EtherType.
-#[inline(always)]
-pub(super) fn ethernet<F: Frame>(frame: &F) -> Result<(u32, u16), Reason> {
-    let mut ether_type = frame.load_u16(ETHERNET_BYTES - 2).ok_or(Reason::EthernetShort)?;
-    let mut offset = ETHERNET_BYTES;
-    let mut tags = 0;
-    while is_vlan(ether_type) {
-        if tags == VLAN_TAGS_MAX {
-            return Err(Reason::VlanTags);
-        }
-        ether_type = frame.load_u16(offset + 2).ok_or(Reason::VlanShort)?;
-        offset += 4;
-        tags += 1;
-    }
-    Ok((offset, ether_type))
-}
-
-/// Walks Ethernet, VLAN tags, and PPPoE or MPLS. Returns the IP header's offset and version (4 or 6).
-#[inline(always)]
-fn layer2<F: Frame>(frame: &F) -> Result<(u32, u8), Reason> {
-    let (offset, ether_type) = ethernet(frame)?;
-    match ether_type {
-        ETHERTYPE_IPV4 => Ok((offset, 4)),
-        ETHERTYPE_IPV6 => Ok((offset, 6)),
-        ETHERTYPE_MPLS | ETHERTYPE_MPLS_UPSTREAM => mpls(frame, offset),
-        ETHERTYPE_PPPOE_SESSION => pppoe(frame, offset),
-        _ => Err(Reason::NotIp),
-    }
-}
-
-#[inline(always)]
-fn is_vlan(ether_type: u16) -> bool {
-    matches!(ether_type, 0x8100 | 0x88a8 | 0x9100 | 0x9200)
-}
-
-/// Walks the label stack (RFC 3032); the nibble behind the bottom label tells the version.
-#[inline(always)]
-fn mpls<F: Frame>(frame: &F, start: u32) -> Result<(u32, u8), Reason> {
-    let mut offset = start;
-    let mut labels = 0;
-    while labels < MPLS_LABELS_MAX {
-        let bottom = frame.load_u32(offset).ok_or(Reason::MplsShort)? & 0x100;
-        offset += 4;
-        labels += 1;
-        if bottom != 0 {
-            return match frame.load_u8(offset).ok_or(Reason::MplsShort)? >> 4 {
-                4 => Ok((offset, 4)),
-                6 => Ok((offset, 6)),
-                _ => Err(Reason::NotIp),
-            };
-        }
-    }
-    Err(Reason::MplsLabels)
-}
-
-/// Walks a PPPoE session header (RFC 2516) and the PPP protocol number.
-#[inline(always)]
-fn pppoe<F: Frame>(frame: &F, start: u32) -> Result<(u32, u8), Reason> {
-    let header = frame.load_u64(start).ok_or(Reason::PppoeInvalid)?;
-    if header >> 56 != 0x11 {
-        return Err(Reason::PppoeInvalid);
-    }
-    match header & 0xffff {
-        0x0021 => Ok((start + 8, 4)),
-        0x0057 => Ok((start + 8, 6)),
-        _ => Err(Reason::NotIp),
-    }
 }
 
 /// IPv4 (RFC 791), options included.

@@ -8,7 +8,7 @@
 use super::frame::Frame;
 use super::parse::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_BYTES_MIN, IPV6_BYTES, PROTOCOL_DESTINATION_OPTIONS, PROTOCOL_FRAGMENT,
-    PROTOCOL_UDP, ethernet,
+    PROTOCOL_UDP, layer2::ethernet,
 };
 use super::verdict::Decision;
 use super::world::World;
