@@ -109,7 +109,7 @@ fn signed(agent: &Agent, measure: &Measure, event: Event) -> Result<String, RunE
         order_sha256: order,
         time: Timestamp::now(),
         event,
-        totals: totals(agent, measure),
+        totals: totals(agent, measure)?,
     };
     let note = notice::sign(&receipt, &agent.receipt_key).map_err(|error| RunError::failed("receipt", error))?;
     let set = receipt_set(&note).ok_or_else(|| RunError::Failed("a receipt is too long".into()))?;
@@ -117,13 +117,14 @@ fn signed(agent: &Agent, measure: &Measure, event: Event) -> Result<String, RunE
     Ok(notice::digest(&note))
 }
 
-fn totals(agent: &Agent, measure: &Measure) -> Totals {
-    let counters = agent.with_tap(|tap| tap.counters()).unwrap_or_default();
+/// Counters that cannot be read are no zeros: then nothing is signed, and it is tried again.
+fn totals(agent: &Agent, measure: &Measure) -> Result<Totals, RunError> {
+    let counters = agent.with_tap(|tap| tap.counters())?;
     let selected = counters.measures.get(usize::from(measure.slot));
     let selected = selected.and_then(|counted| counted.verdicts.get(Verdict::Selected as usize));
-    Totals {
+    Ok(Totals {
         observed_packets: counters.observed_packets,
         selected_packets: selected.copied().unwrap_or_default(),
         exported_records: measure.records.spooled.load(Ordering::Relaxed),
-    }
+    })
 }

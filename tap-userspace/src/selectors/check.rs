@@ -313,22 +313,7 @@ fn read(condition: &Condition) -> Result<Values, String> {
 
 /// Puts each condition into its place. Every field stands once at most.
 fn assemble(rule: &Rule, weighed: Vec<Weighed>, counted: Vec<ConditionKind>) -> CheckedRule {
-    let mut checked = CheckedRule {
-        id: rule.id.clone(),
-        act: rule.act.clone(),
-        source_address: None,
-        destination_address: None,
-        address: None,
-        source_port: None,
-        destination_port: None,
-        port: None,
-        protocol: None,
-        tcp_flags: None,
-        ip_length: None,
-        fragment: None,
-        payload: None,
-        counted,
-    };
+    let mut checked = CheckedRule { counted, ..CheckedRule::without_conditions(rule.id.clone(), rule.act.clone()) };
     for condition in weighed {
         let is_facility = condition.item == Item::FacilityAddress;
         match condition.values {

@@ -94,12 +94,17 @@ impl CheckedRule {
     /// The same rule, which no packet satisfies: its address is one of none, and none of its conditions counts.
     fn over(&self) -> Self {
         let none = AddressValues { item: AddressItem::Aid, prefixes: Vec::new(), entries: Vec::new() };
+        Self { address: Some(none), ..Self::without_conditions(self.id.clone(), self.act.clone()) }
+    }
+
+    /// A rule whose conditions are put in afterwards: without one it would match every packet, and nothing of it counts.
+    pub(crate) fn without_conditions(id: String, act: String) -> Self {
         Self {
-            id: self.id.clone(),
-            act: self.act.clone(),
+            id,
+            act,
             source_address: None,
             destination_address: None,
-            address: Some(none),
+            address: None,
             source_port: None,
             destination_port: None,
             port: None,

@@ -60,20 +60,10 @@ fn rule(source: &[&str], destination: &[&str], either: &[&str]) -> CheckedRule {
         (!entries.is_empty()).then(|| AddressValues { item, prefixes: entries.clone(), entries })
     };
     CheckedRule {
-        id: "r".into(),
-        act: "a".into(),
         source_address: values(source),
         destination_address: values(destination),
         address: values(either),
-        source_port: None,
-        destination_port: None,
-        port: None,
-        protocol: None,
-        tcp_flags: None,
-        ip_length: None,
-        fragment: None,
-        payload: None,
-        counted: Vec::new(),
+        ..CheckedRule::without_conditions("r".into(), "a".into())
     }
 }
 
