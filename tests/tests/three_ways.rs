@@ -40,7 +40,8 @@ const STRAYS_MAX: u64 = 20;
 const STRAY_BYTES_MAX: f64 = 200.0;
 /// The agent looks at what was admitted every 20 ms: its window of a second or more is up to one look longer at either end
 /// than the worst second itself.
-const LOOKS: f64 = 2.0 * 0.02;
+const LOOKS_MS: i128 = 2 * 20;
+const LOOKS: f64 = LOOKS_MS as f64 / 1e3;
 /// A reading of the counters takes up to 0.2 ms, and is given the moment in its middle, at either end of a second; twice that, for a
 /// machine that is busy with the test itself.
 const READ: f64 = 2.0 * 0.0004;
@@ -350,7 +351,7 @@ fn worst_second(frames: &[(i128, u64)]) -> f64 {
 /// The same of a second or longer, up to [`LOOKS`] longer, as the agent's windows are: credit comes in epochs, and a window with one more
 /// of them may be fuller than every second in it.
 fn worst_second_or_longer(frames: &[(i128, u64)]) -> f64 {
-    let longest_ns = SECOND_NS + (LOOKS * SECOND_NS as f64) as i128;
+    let longest_ns = SECOND_NS + SECOND_NS * LOOKS_MS / 1_000;
     let mut worst = worst_second(frames);
     for (last, (end, _)) in frames.iter().enumerate() {
         let mut bytes = 0;
