@@ -164,9 +164,14 @@ pub const CREDENTIALS_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// before the first message is written and forgotten.
 pub const PLAIN_SETTLE: Duration = Duration::from_millis(250);
 
-/// How long an exporter may be silent before the kernel asks whether it is still there: a dead one must not hold its
-/// place, one without traffic keeps it.
-pub const RECEIVE_KEEPALIVE_SECONDS: u32 = 60;
+/// How long a line may be silent, in seconds, before the kernel asks whether the other side is still there: one without traffic
+/// keeps its session, a dead one does not hold its place.
+pub const LINE_SILENT_SECONDS: u32 = 5;
+/// Seconds between such questions.
+pub const LINE_PROBE_SECONDS: u32 = 2;
+/// How long, in milliseconds, the other side's kernel may leave octets unacknowledged, or take none, before the connection counts as
+/// gone: routes settle in seconds, and what is given up wrongly costs a connection and what was on its way, sent again.
+pub const LINE_DEAD_MS: u32 = 10_000;
 /// Exporters served at once: a country's facilities, and room.
 pub const RECEIVE_CONNECTIONS_MAX: usize = 256;
 /// Messages of one connection that wait to be stored: 4 MB of the largest.

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -21,12 +20,10 @@ use crate::ipfix::decode::{self, DecodeError, Templates};
 use crate::ipfix::message::{OBSERVATION_DOMAIN, message};
 use crate::ipfix::typed::{self, Acknowledgement, Identity};
 use crate::ipfix::{encode, template};
-use crate::limits::{
-    CONNECT_MAX, EXPORT_STALL_MAX, RECEIPTS_MAX, RECEIVE_KEEPALIVE_SECONDS, RECEIVE_QUEUE_MESSAGES_MAX,
-};
+use crate::limits::{CONNECT_MAX, EXPORT_STALL_MAX, RECEIPTS_MAX, RECEIVE_QUEUE_MESSAGES_MAX};
 use crate::notice::outbox::{Outbox, OutboxError};
 use crate::notice::{self, NoticeError, Receipt};
-use crate::transport::{ALPN, frame, tls};
+use crate::transport::{ALPN, alive, frame, tls};
 
 /// Why a session ended before its time. No variant can carry a record.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +103,7 @@ pub(super) async fn run(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), SessionError> {
     stream.set_nodelay(true)?;
-    keep_alive(&stream)?;
+    alive::watched(&stream)?;
     let stream = tokio::select! {
         () = stopped(&mut stop) => return Ok(()),
         accepted = timeout(CONNECT_MAX, acceptor.accept(stream)) => {
@@ -328,12 +325,6 @@ impl<W: AsyncWrite + Unpin> Answers<W> {
         };
         Ok(timeout(EXPORT_STALL_MAX, written).await.map_err(|_elapsed| SessionError::Stalled)??)
     }
-}
-
-fn keep_alive(stream: &TcpStream) -> Result<(), SessionError> {
-    setsockopt(stream, sockopt::KeepAlive, &true).map_err(std::io::Error::from)?;
-    setsockopt(stream, sockopt::TcpKeepIdle, &RECEIVE_KEEPALIVE_SECONDS).map_err(std::io::Error::from)?;
-    Ok(())
 }
 
 /// Seconds since 1970; the field ends in 2106 (RFC 7011, section 3.1).

@@ -149,7 +149,9 @@ impl Place {
     pub fn store(&self, first: u64, messages: &[StoredMessage]) -> Result<Stored, StoreError> {
         // Two connections may bring the same spool's messages: one batch at a time.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match *next {
+        // Taken out: after an error the next batch begins anew, as after a start. A name that this one gave may not be durable
+        // yet, and what has no name takes room.
+        let known = match next.take() {
             Some(known) => known,
             None => {
                 self.begin()?;
@@ -188,8 +190,8 @@ impl Place {
         Ok(result)
     }
 
-    /// The first batch since the start: names that an earlier process gave may not be durable yet, and what it had begun
-    /// has no name.
+    /// The first batch since the start or an error: names that were given may not be durable yet, and what was begun has
+    /// no name.
     fn begin(&self) -> Result<(), StoreError> {
         make_directory(&self.directory)?;
         for name in sorted(&self.directory)?.iter().filter(|name| name.starts_with('.')) {
@@ -330,6 +332,25 @@ mod tests {
         assert!(error.contains(".00000000000000000001.new"), "{error}");
         fs::remove_dir(place.directory.join(".00000000000000000001.new")).unwrap();
         assert_eq!(place.store(0, &files(&[1])).unwrap().through, Some(1));
+    }
+
+    /// Between a rename and the directory's sync the disk fails: the name is there and may not be durable. Seen by what only a batch
+    /// that begins anew does: it removes what has no name.
+    #[test]
+    fn after_an_error_the_next_batch_begins_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let place = store.spool(&HOST, &SPOOL);
+        place.store(0, &files(&[0])).unwrap();
+        let hindrance = place.directory.join(".00000000000000000002.new");
+        fs::create_dir(&hindrance).unwrap();
+        place.store(0, &files(&[1, 2])).unwrap_err();
+        let begun = place.directory.join(".00000000000000000001.new");
+        assert!(begun.exists());
+        fs::remove_dir(&hindrance).unwrap();
+        assert_eq!(place.store(0, &files(&[0])).unwrap().through, Some(0));
+        assert!(!begun.exists(), "what has no name is removed");
+        assert_eq!(place.store(0, &files(&[1, 2])).unwrap().through, Some(2));
     }
 
     #[test]

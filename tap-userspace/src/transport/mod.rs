@@ -1,6 +1,7 @@
 //! What exporter and receiving facility share of the way between them: TLS with both sides authenticated, and messages
 //! cut out of the stream. Bounded by the 65,535 octets of a message.
 
+pub mod alive;
 pub mod frame;
 pub mod rotating;
 pub mod tls;

@@ -8,7 +8,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Acknowledgement, ExportError};
 use crate::limits::CONNECT_MAX;
-use crate::transport::ALPN;
+use crate::transport::{ALPN, alive};
 
 /// A receiving facility whose name can be in a certificate.
 pub(super) struct Receiver {
@@ -41,6 +41,7 @@ impl Receiver {
             .map_err(ExportError::io("connecting"))?;
         // A message is written at once; waiting for more would only delay its acknowledgement.
         tcp.set_nodelay(true).map_err(ExportError::io("connecting"))?;
+        alive::watched(&tcp).map_err(ExportError::io("connecting"))?;
         let stream = timeout(CONNECT_MAX, tls.connect(self.name.clone(), tcp))
             .await
             .map_err(|_elapsed| ExportError::Stalled("TLS handshake"))?

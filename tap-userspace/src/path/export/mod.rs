@@ -83,7 +83,7 @@ pub async fn run(
 ) -> Result<(), ExportError> {
     let receivers: Vec<_> = config.receivers.iter().map(connect::Receiver::new).collect::<Result<_, _>>()?;
     let mut credentials = Rotating::new(config.tls.clone(), tls::client)?;
-    let mut window = Window::default();
+    let mut window = Window::new(spool.recovered_sequence());
     let mut failures: u32 = 0;
     let mut turns = receivers.iter().cycle();
     while let Some(receiver) = turns.next() {

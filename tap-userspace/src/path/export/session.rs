@@ -170,10 +170,12 @@ impl Session<'_> {
                 .map_err(|error| ExportError::Message { sequence, reason: error.to_string() })?;
             let bytes = message(export_time(), self.sequence, OBSERVATION_DOMAIN, &[&identity, body])
                 .ok_or_else(|| too_long(sequence))?;
+            // Noted before it leaves: also of a write that fails everything may have arrived.
+            let first_time = self.window.sent(sequence, counts.packets);
             self.write(&bytes).await?;
             self.sequence = self.sequence.wrapping_add(counts.all + 1);
             self.next = sequence + 1;
-            if self.window.sent(sequence, counts.packets) {
+            if first_time {
                 self.status.sent_messages.fetch_add(1, Relaxed);
                 self.status.sent_records.fetch_add(u64::from(counts.packets), Relaxed);
             } else {
@@ -187,7 +189,7 @@ impl Session<'_> {
 
     /// Every message through `through` is stored: the spool may forget it.
     async fn forget(&mut self, through: u64) -> Result<(), ExportError> {
-        if through >= self.spool.next_sequence() {
+        if !self.window.may_be_stored(through) {
             return Err(ExportError::Acknowledgement("a message that was never sent"));
         }
         if through >= self.spool.first_sequence() {

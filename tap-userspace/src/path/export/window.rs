@@ -7,11 +7,24 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Window {
     records: BTreeMap<u64, u32>,
+    /// Every number that may have been sent is below.
+    sent: u64,
 }
 
 impl Window {
+    /// Numbers below `recovered` may have been sent by an earlier process.
+    pub(super) fn new(recovered: u64) -> Self {
+        Self { records: BTreeMap::new(), sent: recovered }
+    }
+
+    /// Whether `sequence` was sent, or may have been by an earlier process: only that can be stored anywhere.
+    pub(super) fn may_be_stored(&self, sequence: u64) -> bool {
+        sequence < self.sent
+    }
+
     /// Notes that `sequence` with `records` was sent; `false` when it was already on its way.
     pub(super) fn sent(&mut self, sequence: u64, records: u32) -> bool {
+        self.sent = self.sent.max(sequence.saturating_add(1));
         self.records.insert(sequence, records).is_none()
     }
 
@@ -28,6 +41,16 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_sent_can_be_stored() {
+        let mut window = Window::new(3);
+        assert!(window.may_be_stored(2) && !window.may_be_stored(3));
+        window.sent(3, 10);
+        assert!(window.may_be_stored(3) && !window.may_be_stored(4));
+        assert_eq!(window.acknowledged(3), 10);
+        assert!(window.may_be_stored(3) && !window.may_be_stored(u64::MAX));
+    }
 
     #[test]
     fn each_record_is_acknowledged_once_however_often_it_is_sent() {

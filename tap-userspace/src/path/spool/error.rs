@@ -120,6 +120,12 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
+    /// Whether the disk has no room (or the quota none).
+    pub(super) fn is_disk_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { reason, .. } if matches!(reason.kind(), StorageFull | QuotaExceeded))
+    }
+
     /// For `map_err`: an [`SpoolError::Io`] with its place.
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

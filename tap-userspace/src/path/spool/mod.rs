@@ -10,6 +10,7 @@
 //! - A number is never used for two messages that could have left the host: [`Spool::read`] makes a message durable
 //!   before it hands it out, and no number below the acknowledged position is given again.
 //! - What [`Spool::trim`] was told survives a restart.
+//! - A full disk refuses the newest message, as a full spool does; acknowledgements give room back, and then it takes again.
 //!
 //! The calls block on the file system; `read` and `sync` may wait for the disk.
 
@@ -96,6 +97,8 @@ struct State {
     position: Position,
     first: u64,
     next: u64,
+    /// `next` when it was opened: an earlier process may have handed out every number below.
+    recovered: u64,
     /// Every number below is on stable storage.
     durable: u64,
     sync_failed: bool,
@@ -136,6 +139,7 @@ impl Spool {
             position,
             first: acknowledged.max(oldest),
             next,
+            recovered: next,
             durable: next,
             sync_failed: false,
             status: SpoolStatus::default(),
@@ -202,7 +206,14 @@ impl Spool {
             }
         }
         if rotation {
-            self.rotate(state)?;
+            match self.rotate(state) {
+                // No room for another segment, while this one holds nothing that anybody still needs.
+                Err(error) if error.is_disk_full() && state.first == state.next => {
+                    self.empty_active(state)?;
+                    self.rotate(state)?;
+                }
+                rotated => rotated?,
+            }
         }
         self.write_entry(state, message)
     }
@@ -319,6 +330,11 @@ impl Spool {
         self.state().next
     }
 
+    /// The number that the first message since it was opened got: an earlier process may have handed out those below.
+    pub fn recovered_sequence(&self) -> u64 {
+        self.state().recovered
+    }
+
     /// Forgets every message up to and including `acknowledged_through`. An older acknowledgement changes nothing.
     ///
     /// # Errors
@@ -367,6 +383,19 @@ impl Spool {
         push_active(&mut state.segments, segment);
         state.active = Active { file: Arc::new(file), header, spoiled: false };
         drop_acknowledged(state)
+    }
+
+    /// Gives the room of the active segment back, all of whose messages are acknowledged. Nothing is written there any more:
+    /// its nonces are spent. What keeps the numbers going is the position, which is therefore made durable first.
+    fn empty_active(&self, state: &mut State) -> Result<(), SpoolError> {
+        let Inner { dir, cipher, uuid, .. } = &*self.0;
+        state.active.spoiled = true;
+        state.position.write_durably(dir, cipher, uuid, state.first)?;
+        let Some(segment) = state.segments.back_mut() else { return Ok(()) };
+        state.active.file.set_len(HEADER_BYTES as u64).map_err(SpoolError::io("empty", &segment.path))?;
+        segment.places.clear();
+        segment.bytes = HEADER_BYTES as u64;
+        Ok(())
     }
 }
 

@@ -72,7 +72,11 @@ pub(super) fn write_whole(dir: &Path, name: &str, bytes: &[u8]) -> Result<File, 
         fs::rename(&temporary, &path)?;
         Ok(file)
     };
-    let file = write().map_err(SpoolError::io("write", &path))?;
+    let file = write().map_err(|reason| {
+        // Best effort: on a full disk what was begun takes room that others wait for.
+        drop(fs::remove_file(&temporary));
+        SpoolError::Io { action: "write", path: path.clone(), reason }
+    })?;
     sync_dir(dir)?;
     Ok(file)
 }
@@ -127,10 +131,14 @@ impl Position {
         let mut found = [None; 2];
         for (slot, value) in (0..).zip(&mut found) {
             let mut bytes = [0; POSITION_MAGIC.len() + 8 + NONCE_BYTES + TAG_BYTES];
-            // A slot that was never written is not there: that reads as no value.
             match file.read_exact_at(&mut bytes, slot * SLOT_STRIDE_BYTES) {
                 Ok(()) => *value = verified(cipher, POSITION_MAGIC, &bytes, uuid).map(u64::from_le_bytes),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                // Room for it from the start, zeros that read as no value: on a full disk it is an acknowledgement that gives
+                // room back.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    let zeros = vec![0; bytes.len()];
+                    file.write_all_at(&zeros, slot * SLOT_STRIDE_BYTES).map_err(SpoolError::io("write", &path))?;
+                }
                 Err(reason) => return Err(SpoolError::Io { action: "read", path, reason }),
             }
         }
@@ -153,5 +161,19 @@ impl Position {
             .map_err(SpoolError::io("write", dir.join(POSITION)))?;
         self.slot = 1 - self.slot;
         Ok(())
+    }
+
+    /// The same in both slots and on stable storage: neither a power cut nor a damaged slot can take it back.
+    pub(super) fn write_durably(
+        &mut self,
+        dir: &Path,
+        cipher: &XChaCha20Poly1305,
+        uuid: &[u8; 16],
+        first_unacknowledged: u64,
+    ) -> Result<(), SpoolError> {
+        for _slot in 0..2 {
+            self.write(dir, cipher, uuid, first_unacknowledged)?;
+        }
+        self.file.sync_data().map_err(SpoolError::io("sync", dir.join(POSITION)))
     }
 }

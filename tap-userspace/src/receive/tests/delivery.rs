@@ -171,7 +171,8 @@ async fn a_damaged_message_of_the_spool_is_given_up_and_the_rest_is_delivered() 
     }
     // The middle of the only segment with messages lies in the second of three.
     let segments: Vec<_> = std::fs::read_dir(kit.path("spool")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let segment = segments.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let segments = segments.iter().filter(|path| path.extension().is_some_and(|extension| extension == "segment"));
+    let segment = segments.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let mut bytes = std::fs::read(segment).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0xff;

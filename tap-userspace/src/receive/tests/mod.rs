@@ -2,5 +2,6 @@
 
 mod changes;
 mod delivery;
+mod falsehoods;
 mod kit;
 mod refusals;
