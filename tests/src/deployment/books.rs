@@ -60,7 +60,7 @@ impl Deployment {
             let moves = |(now, last): (&MeasureStatus, &MeasureStatus)| {
                 now.counters != last.counters
                     || now.records.drained != last.records.drained
-                    || now.records.spooled != now.records.drained
+                    || now.records.spooled + now.records.refused != now.records.drained
             };
             let moved = now.counters != last.counters || now.measures.iter().zip(&last.measures).any(moves);
             if !moved && now.measures.iter().all(|measure| measure.spool.messages == 0) {

@@ -5,6 +5,7 @@
 mod books;
 mod certificates;
 mod documents;
+mod identities;
 mod inspection;
 mod measure;
 mod running;
@@ -20,6 +21,7 @@ use crate::gwtap;
 
 pub use books::{Books, lost, selected};
 pub use certificates::Authority;
+pub use identities::{Identities, identities};
 pub use measure::{MeasurePlan, rule, rule_on, with_payload};
 pub use running::{KernelCounters, METRICS_PORT};
 

@@ -11,6 +11,7 @@
 //! Addresses are documentation prefixes (RFC 5737, RFC 3849). Everything ends with the [`Lab`], also on a panic, and with
 //! this process, also when it is killed.
 
+pub mod disk;
 mod host;
 pub(crate) mod link;
 mod process;
