@@ -30,6 +30,8 @@ const NOBODY: u32 = 65_534;
 
 /// Bits of `CAP_NET_ADMIN`, `CAP_PERFMON` and `CAP_BPF` (include/uapi/linux/capability.h).
 const TAP_CAPABILITIES: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+/// `SECCOMP_MODE_FILTER` (include/uapi/linux/seccomp.h).
+const SECCOMP_FILTERED: &str = "2";
 /// Bit of `CAP_IPC_LOCK`.
 const LOCK: u64 = 1 << 14;
 
@@ -70,6 +72,10 @@ fn hardened(pid: u32, kept: u64) -> Result<()> {
         ensure!(capabilities(pid, set)? == 0, "{set} of {pid}");
     }
     ensure!(status(pid, "NoNewPrivs")? == "1", "it could gain rights");
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let id: u32 = thread?.file_name().to_string_lossy().parse()?;
+        ensure!(status(id, "Seccomp")? == SECCOMP_FILTERED, "thread {id} makes any system call");
+    }
     let cores: Vec<_> = limit("Max core file size")?.split_whitespace().collect();
     ensure!(cores == ["0", "0", "bytes"], "{cores:?}");
     let locked = |text: &str| text.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0);

@@ -34,6 +34,7 @@ const TEST: &[Package] = &[
     ("nfdump", "a flow collector and its reader"),
     ("softflowd", "a flow exporter"),
     ("curl", "speaks to the stand-in for the Commission as anybody could"),
+    ("strace", "watches which system calls the processes make"),
     ("python3", "counts indicator files independently"),
     ("bpftool", "what the kernel says it has loaded"),
     ("systemd", "systemd-analyze, judge of the units"),

@@ -2,7 +2,7 @@
 
 use super::Refused;
 use super::log::Log;
-use crate::privilege::{self, Keep};
+use crate::privilege;
 use crate::receive::Receiver;
 use crate::receive::config::ReceiveConfig;
 use anyhow::Context as _;
@@ -12,9 +12,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-
-/// Ports below it take a capability (ip(7), `ip_unprivileged_port_start`); port 0 is the system's choice above it.
-const LOW_PORTS_END: u16 = 1024;
 
 /// Receives records over TLS 1.3 with both sides authenticated, stores them durably, then acknowledges them.
 #[derive(Debug, Parser)]
@@ -54,12 +51,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.log.begin()?;
     let config = ReceiveConfig::read(&args.config).map_err(Refused::because)?;
-    let keep = if config.listen.address.port() < LOW_PORTS_END && config.listen.address.port() > 0 {
-        Keep::LowPort
-    } else {
-        Keep::Nothing
-    };
-    privilege::harden(&config.privilege, keep).map_err(Refused::because)?;
+    privilege::harden(&config.privilege, &config.needs()).map_err(Refused::because)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     runtime.block_on(serve(config))?;
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use super::Refused;
 use super::log::Log;
 use crate::config::{Config, DEFAULT_FILE};
 use crate::loader::Loader;
-use crate::privilege::{self, Keep};
+use crate::privilege;
 use crate::run::{self, RunError};
 use anyhow::bail;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config)?;
     privilege::leaks::check(&config.privilege).map_err(Refused::because)?;
     let loader = Loader::start(&args.config, args.log.word())?;
-    privilege::confine(Keep::Nothing)?;
+    privilege::confine(&config.privilege, &config.agent_needs()).map_err(Refused::because)?;
     match run::run(config, loader) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(RunError::Refused(reason)) => Err(Refused::because(reason)),

@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod measure;
+mod needs;
 #[cfg(test)]
 mod tests;
 pub mod transport;

@@ -9,7 +9,7 @@ use super::kernel::{Kernel, Shared, lock};
 use super::message::{Prepare, Reply, Request};
 use super::verify::Terms;
 use crate::config::Config;
-use crate::privilege::{self, Keep};
+use crate::privilege;
 use crate::run::RunError;
 use crate::run::state::State;
 use nix::sys::prctl;
@@ -23,7 +23,8 @@ use std::sync::{Arc, Mutex};
 /// Files that the configuration names, a step of the system, or a message that is none.
 pub fn serve(config: Config, quick: OwnedFd, slow: OwnedFd) -> Result<(), LoaderError> {
     alone()?;
-    privilege::confine(Keep::Tap).map_err(|error| LoaderError::Failed(error.to_string()))?;
+    privilege::confine(&config.privilege, &config.loader_needs())
+        .map_err(|error| LoaderError::Failed(error.to_string()))?;
     let quick = Channel::new(quick);
     let read = Terms::read(&config).and_then(|terms| {
         let kept = State::open(&config.state.directory).map_err(|error| RunError::Refused(error.to_string()))?;

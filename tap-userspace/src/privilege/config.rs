@@ -12,6 +12,9 @@ pub struct Privilege {
     /// A core pattern that pipes into a program is accepted: `"allowed: REASON"`.
     #[serde(default)]
     pub core_pattern: Option<Written>,
+    /// A kernel without Landlock is accepted: `"allowed: REASON"`.
+    #[serde(default)]
+    pub landlock: Option<Written>,
 }
 
 /// An exception and its reason, as somebody wrote it down.

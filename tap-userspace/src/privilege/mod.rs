@@ -1,16 +1,21 @@
 //! Privilege: what this process may do, and where its memory may not go.
 //!
 //! In: the configuration's `[privilege]`, the machine's swap and core pattern. Out: a process that leaves no core, that
-//! nobody of its own rank may trace, whose memory stays in memory, and that holds the named capabilities and no other.
+//! nobody of its own rank may trace, whose memory stays in memory, that holds the named capabilities and no other, reaches
+//! the files and ports that it needs ([`reach`]) and makes the system calls of its list ([`syscalls`]).
 //! Bound: all of it is done before the first thread and before the first key is read, and none of it can be undone.
 
 pub mod capabilities;
 pub mod config;
 pub mod leaks;
 pub mod memory;
+pub mod reach;
+pub mod syscalls;
 
 pub use capabilities::Keep;
 pub use config::Privilege;
+pub use reach::Reach;
+pub use syscalls::Calls;
 
 /// Why the process does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -34,21 +39,35 @@ impl PrivilegeError {
     }
 }
 
-/// Gives up what this process does not need. Call it before threads are started: capabilities are a thread's own.
+/// What a process keeps of what it could do.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// Capabilities.
+    pub capabilities: Keep,
+    /// Files and ports.
+    pub reach: Reach,
+    /// System calls.
+    pub calls: Calls,
+}
+
+/// Gives up what this process does not need. Call it before threads are started: all of it is a thread's own.
 ///
 /// # Errors
-/// [`PrivilegeError::Leak`]: swap or a core pattern that is not allowed in writing. Anything else is the system's.
-pub fn harden(written: &Privilege, keep: Keep) -> Result<(), PrivilegeError> {
+/// [`PrivilegeError::Leak`]: swap, a core pattern or a kernel that is not allowed in writing. Anything else is the system's.
+pub fn harden(written: &Privilege, needs: &Needs) -> Result<(), PrivilegeError> {
     leaks::check(written)?;
-    confine(keep)
+    confine(written, needs)
 }
 
 /// [`harden`] without the question about the machine: for a process whose parent asked it.
 ///
 /// # Errors
 /// The system does not take a step.
-pub fn confine(keep: Keep) -> Result<(), PrivilegeError> {
+pub fn confine(written: &Privilege, needs: &Needs) -> Result<(), PrivilegeError> {
     memory::no_dumps()?;
     let unlimited = memory::lock()?;
-    capabilities::keep_only(keep, unlimited)
+    capabilities::keep_only(needs.capabilities, unlimited)?;
+    needs.reach.restrict(written)?;
+    // Last: the steps before it make calls that nothing makes afterwards.
+    needs.calls.restrict()
 }

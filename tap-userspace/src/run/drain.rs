@@ -14,6 +14,7 @@ use crate::path::ring::RingConsumer;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tap_common::abi::record::Record;
+use zeroize::Zeroize as _;
 
 /// The rings and what is on its way from them.
 pub(super) struct Drain {
@@ -111,7 +112,7 @@ impl Drain {
                     }
                 }
             }
-            clear.clear();
+            erase(clear);
         }
         drop(pseudonymisers);
         drop(generations);
@@ -159,6 +160,36 @@ impl Drain {
         }
         for ring in &mut self.rings {
             ring.release();
+        }
+    }
+}
+
+/// Empties the buffer, and leaves no address in the memory that it keeps for the next pass.
+fn erase(clear: &mut Vec<Record>) {
+    for record in &mut *clear {
+        record.source.zeroize();
+        record.destination.zeroize();
+    }
+    clear.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_left_in_the_buffer() {
+        let address = [0x5a; 16];
+        // SAFETY: a record is integers alone, for which zeros are values.
+        let mut record: Record = unsafe { std::mem::zeroed() };
+        (record.source, record.destination) = (address, address);
+        let mut clear = vec![record; 3];
+        erase(&mut clear);
+        assert!(clear.is_empty());
+        for left in clear.spare_capacity_mut().iter_mut().take(3) {
+            // SAFETY: the three of them were written above, and nothing takes them away but `clear`.
+            let left = unsafe { left.assume_init_mut() };
+            assert!(left.source == [0; 16] && left.destination == [0; 16]);
         }
     }
 }
