@@ -268,8 +268,10 @@ pub const LOADER_MESSAGE_BYTES_MAX: usize = 2 * tap_common::limits::MEASURES_MAX
 /// Bytes of a receipt, a notice or an acknowledgement: some twenty short lines and a signature.
 pub const NOTICE_BYTES_MAX: u64 = 16 << 10;
 const _: () = assert!(NOTICE_BYTES_MAX + 64 <= 60_000 && BODY_BYTES_MAX == 60_000);
-/// Receipts in one message: a tap puts one in each; what has more is not ours.
-pub const RECEIPTS_MAX: usize = 16;
+/// Receipts that are set aside as files: enough to see what is wrong, and no way to fill a disk with small files.
+pub const RECEIPTS_ASIDE_MAX: u64 = 1_000;
+/// Bytes of such a file: a message's octets, each written as JSON's longest escape.
+pub const ASIDE_BYTES_MAX: u64 = 6 * 65_536 + 4_096;
 /// First pause after the Commission's endpoint did not acknowledge.
 pub const NOTICE_RETRY_MIN: Duration = Duration::from_millis(250);
 /// Longest pause: an endpoint that comes back gets what waits within a minute.

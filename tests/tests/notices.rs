@@ -63,16 +63,31 @@ const TAP_PROCESS: usize = 2;
 
 impl<'a> Told<'a> {
     fn new(deployment: &'a Deployment, receiving: &'a Host, mirror: Option<&'a Host>) -> Result<Self> {
+        let told = Self::untold(deployment, receiving, mirror)?;
+        told.tell()?;
+        Ok(told)
+    }
+
+    /// Nobody is to be told yet.
+    fn untold(deployment: &'a Deployment, receiving: &'a Host, mirror: Option<&'a Host>) -> Result<Self> {
         let file = deployment.file("receive.toml");
+        let mut text = std::fs::read_to_string(&file)?;
+        write!(text, "\n[metrics]\nlisten = \"{METRICS}\"\n")?;
+        std::fs::write(&file, text)?;
+        Ok(Self { deployment, receiving, mirror, running: [None, None, None] })
+    }
+
+    /// Adds the table that says whom to tell.
+    fn tell(&self) -> Result<()> {
+        let file = self.deployment.file("receive.toml");
         let mut text = std::fs::read_to_string(&file)?;
         write!(
             text,
-            "\n[metrics]\nlisten = \"{METRICS}\"\n\n[notices]\nname = \"receiving-1\"\nkey_file = \"keys/facility.key\"\n\
+            "\n[notices]\nname = \"receiving-1\"\nkey_file = \"keys/facility.key\"\n\
              endpoint = \"{ENDPOINT}\"\nserver_name = \"{SERVER_NAME}\"\nca_file = \"tls/ca.pem\"\n\
              commission_key_file = \"keys/commission.pub\"\nlate_seconds = {LATE_SECONDS}\n"
         )?;
-        std::fs::write(&file, text)?;
-        Ok(Self { deployment, receiving, mirror, running: [None, None, None] })
+        Ok(std::fs::write(&file, text)?)
     }
 
     /// Starts who is away, without waiting for them.
@@ -279,6 +294,7 @@ impl Taps {
             measure: MEASURE.to_owned(),
             facility: "facility-1".to_owned(),
             order_sha256: order.to_owned(),
+            chain_sha256: String::new(),
             time: Timestamp::now(),
             event,
             totals: Totals::default(),
@@ -354,4 +370,53 @@ fn many_days() -> Result<()> {
     ensure!(subjects(&all) == expected, "{:?}", subjects(&all));
     println!("{rounds} kills: {} notices", all.len());
     Ok(())
+}
+
+#[test]
+fn receipts_from_before_the_table_are_noticed_and_bad_ones_hold_nothing_up() {
+    if able() && need::tool("curl").is_some() {
+        from_before_the_table().unwrap();
+    }
+}
+
+fn from_before_the_table() -> Result<()> {
+    let lab = Lab::new()?;
+    let deployment = Deployment::new(plan())?;
+    let taps = Taps::new(&deployment)?;
+    let _exporter = taps.export(&deployment, &lab.mirror)?;
+    let mut told = Told::untold(&deployment, &lab.receiving, None)?;
+    told.start_one(RECEIVER_PROCESS)?;
+    let order = "ab".repeat(32);
+    let days = [20_000, 20_001, 20_002].map(notice::day);
+    let say = |day: Date| taps.say(&order, Event::Day { day });
+    taps.say(&order, Event::Opened { not_after: Timestamp::now() })?;
+    say(days[0])?;
+    // Nothing that a host's key signed, and something that another key did.
+    taps.raw("neither a note nor a receipt")?;
+    let other = SecretKey::generate("mirror-9")?;
+    taps.raw(&notice::sign(&Acknowledged { nothing: 1 }, &other)?)?;
+    say(days[1])?;
+    wait_until("all messages", PATIENCE, || told.metric("gwtap_receive_stored_messages_total") >= Some(5))
+        .with_context(|| told.said())?;
+    let aside = "gwtap_receive_receipts_set_aside";
+    ensure!(told.metric(aside) == Some(2), "{:?} are set aside", told.metric(aside));
+    ensure!(told.outbox().is_err() || told.outbox()?.is_empty(), "nobody is to be told");
+    told.kill(RECEIVER_PROCESS)?;
+    told.tell()?;
+    told.start()?;
+    say(days[2])?;
+    let expected = both(days.map(Occasion::Day).into_iter().chain([Occasion::End(order.clone())]));
+    let all = told.acknowledged(expected.len())?;
+    ensure!(subjects(&all) == expected, "{:?}", subjects(&all));
+    // Whoever looked into them moves them away.
+    ensure!(told.metric(aside) == Some(2), "they are kept across a start");
+    std::fs::remove_dir_all(deployment.file("store/set-aside"))?;
+    ensure!(told.metric(aside) == Some(0), "{:?} are set aside", told.metric(aside));
+    Ok(())
+}
+
+/// A form that is none of the product's.
+#[derive(serde::Serialize)]
+struct Acknowledged {
+    nothing: u32,
 }

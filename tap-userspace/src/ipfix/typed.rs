@@ -167,15 +167,17 @@ pub fn refusal(template: &Template, data: &DataRecord<'_>) -> Result<Option<Stri
     Fields { template, data }.text(&e::REFUSAL).map(Some)
 }
 
-/// The note of a receipt, `None` when the record is another one. Nothing of it is verified.
+/// The note of a receipt, `None` when the record is another one. Nothing of it is verified: what is not UTF-8 is replaced, so
+/// that it is refused where it is read and not the message with it.
 ///
 /// # Errors
-/// Text that is not UTF-8.
+/// It has no text.
 pub fn receipt(template: &Template, data: &DataRecord<'_>) -> Result<Option<String>, DecodeError> {
     if template.scope == 0 || template.position(&e::RECEIPT).is_none() {
         return Ok(None);
     }
-    Fields { template, data }.text(&e::RECEIPT).map(Some)
+    let bytes = Fields { template, data }.bytes(&e::RECEIPT)?;
+    Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// A line of a rule table, `None` when the record is another one.

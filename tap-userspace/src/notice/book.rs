@@ -1,9 +1,9 @@
-//! Which notices a receipt asks for. In: receipts, as often as they come. Out: what has no number yet. Pure.
+//! Which notices an occasion asks for. In: occasions, as often as they come. Out: what has no number yet. Pure.
 //!
 //! Once for each kind, measure and day with records, and once for each kind and end, however many taps and restarts say so.
 //! Bound: one entry for each notice ever given.
 
-use super::{Event, Kind, Occasion, Receipt};
+use super::{Kind, Occasion};
 use std::collections::BTreeMap;
 
 /// What a notice is, apart from its number.
@@ -23,17 +23,12 @@ impl Book {
         self.last
     }
 
-    /// What this receipt asks for and has no number yet, in the order of the numbers it gets.
+    /// What this occasion asks for and has no number yet, in the order of the numbers it gets.
     #[must_use]
-    pub fn due(&self, receipt: &Receipt) -> Vec<Subject> {
-        let occasion = match &receipt.event {
-            Event::Opened { .. } => return Vec::new(),
-            Event::Day { day } => Occasion::Day(*day),
-            Event::Ended { .. } => Occasion::End(receipt.order_sha256.clone()),
-        };
+    pub fn due(&self, measure: &str, occasion: &Occasion) -> Vec<Subject> {
         [Kind::Selection, Kind::DeIdentification]
             .into_iter()
-            .map(|kind| (receipt.measure.clone(), occasion.clone(), kind))
+            .map(|kind| (measure.to_owned(), occasion.clone(), kind))
             .filter(|subject| !self.numbers.contains_key(subject))
             .collect()
     }

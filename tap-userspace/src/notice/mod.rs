@@ -2,11 +2,14 @@
 //!
 //! In: receipts, signed by tap hosts, out of their streams. Out: notices, numbered without a gap, each a file before anything
 //! else happens, sent until the Commission's signed acknowledgement of exactly this notice is a file beside it. [`book`] says
-//! which notices a receipt asks for, [`outbox`] keeps them, [`send`] delivers them, [`endpoint`] stands in for the
+//! which notices a receipt asks for, [`intake`] sets aside what does not count, [`ends`] when a measure is over, [`outbox`] keeps them, [`send`] delivers them, [`endpoint`] stands in for the
 //! Commission. A receipt and a notice hold names, days, digests and counts: no field could carry an address or a selector.
 
+pub mod aside;
 pub mod book;
 pub mod endpoint;
+pub(crate) mod ends;
+pub mod intake;
 pub mod outbox;
 pub mod send;
 #[cfg(test)]
@@ -68,6 +71,9 @@ pub struct Receipt {
     pub facility: String,
     /// SHA-256 of the order in force, the last of its chain.
     pub order_sha256: String,
+    /// SHA-256 of the first order of the chain: extensions go on under it. Empty in receipts of an earlier version.
+    #[serde(default)]
+    pub chain_sha256: String,
     /// When it was signed.
     pub time: Timestamp,
     /// What happened.

@@ -1,5 +1,5 @@
 //! The outbox: `NNNNNNNN.note` is a notice, `NNNNNNNN.ack` beside it the Commission's acknowledgement, `DIGEST.opened` what a
-//! tap said last of a measure's end.
+//! tap said last of a measure's begin and end, `caught-up` that every receipt in the store went through here.
 //!
 //! In: receipts and acknowledgements. Out: files. A notice has its number when its file is on stable storage under its name;
 //! the message with its receipt is acknowledged to the tap only after that. What a crash cut off has no name (`.new`), and is
@@ -7,12 +7,14 @@
 //! answer for. The calls block on the disk.
 
 use super::book::Book;
-use super::{Acknowledgement, Event, Notice, NoticeError, Receipt, VERSION, acknowledgement, digest, sign, verify};
+use super::ends::{self, Ends, Opened};
+use super::{
+    Acknowledgement, Event, Notice, NoticeError, Occasion, Receipt, VERSION, acknowledgement, digest, sign, verify,
+};
 use crate::keys::{PublicKey, SecretKey};
 use crate::limits::NOTICE_BYTES_MAX;
 use crate::run::state::replace_file;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -44,7 +46,7 @@ pub enum OutboxError {
 }
 
 impl OutboxError {
-    fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path: path.clone(), source }
     }
@@ -66,15 +68,6 @@ pub struct Kept {
     pub acknowledgement: Option<Acknowledgement>,
 }
 
-/// A measure that a tap opened, as `DIGEST.opened` keeps it: when it ends is known then.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Opened {
-    not_after: Timestamp,
-    receipt: Receipt,
-    receipt_sha256: String,
-}
-
 /// The outbox of one receiving facility, open for writing.
 #[derive(Debug)]
 pub struct Outbox {
@@ -86,8 +79,7 @@ pub struct Outbox {
     previous_sha256: String,
     waiting: BTreeMap<u64, (Notice, String)>,
     acknowledged: u64,
-    /// By measure, under the order that ends last.
-    opened: BTreeMap<String, Opened>,
+    ends: Ends,
 }
 
 impl Outbox {
@@ -108,7 +100,7 @@ impl Outbox {
             previous_sha256: String::new(),
             waiting: BTreeMap::new(),
             acknowledged: 0,
-            opened: read_opened(&directory)?,
+            ends: read_opened(&directory)?,
             directory,
         };
         for kept in read_all(&outbox.directory, &outbox.key.public(), &outbox.commission)? {
@@ -129,9 +121,31 @@ impl Outbox {
     /// # Errors
     /// It cannot be signed or written: what was written before stands, the rest has no number.
     pub fn take(&mut self, receipt: &Receipt, receipt_sha256: &str, now: Timestamp) -> Result<u64, OutboxError> {
-        self.keep_opened(receipt, receipt_sha256)?;
+        if let Some(opened) = self.ends.change(receipt, receipt_sha256) {
+            self.keep(opened)?;
+        }
+        match &receipt.event {
+            Event::Opened { .. } => Ok(0),
+            Event::Day { day } => self.number(receipt, receipt_sha256, &Occasion::Day(*day), now),
+            Event::Ended { .. } => match self.ends.over(&ends::life(receipt), receipt.time).cloned() {
+                Some(last) => {
+                    let receipt = Receipt { totals: receipt.totals, ..last.receipt };
+                    self.number(&receipt, receipt_sha256, &Occasion::End(receipt.order_sha256.clone()), now)
+                }
+                None => Ok(0),
+            },
+        }
+    }
+
+    fn number(
+        &mut self,
+        receipt: &Receipt,
+        receipt_sha256: &str,
+        occasion: &Occasion,
+        now: Timestamp,
+    ) -> Result<u64, OutboxError> {
         let mut numbered = 0;
-        for (measure, occasion, kind) in self.book.due(receipt) {
+        for (measure, occasion, kind) in self.book.due(&receipt.measure, occasion) {
             let number = self.book.last().saturating_add(1);
             let notice = Notice {
                 version: VERSION,
@@ -155,10 +169,10 @@ impl Outbox {
         Ok(numbered)
     }
 
-    /// Whether a measure ended `wait` ago by its order and no tap has said so.
+    /// Whether a measure is over, by its taps' words or its order's end `wait` ago, and has no notice of it.
     #[must_use]
     pub fn has_unsaid_end(&self, wait: SignedDuration, now: Timestamp) -> bool {
-        self.opened.values().any(|opened| self.is_unsaid(opened, wait, now))
+        self.ends.all_over(wait, now).into_iter().any(|last| self.is_unsaid(last))
     }
 
     /// Numbers the ends that no tap has said `wait` after them: a tap may be dead when its measure ends. What the tap says
@@ -167,32 +181,29 @@ impl Outbox {
     /// # Errors
     /// As [`Outbox::take`].
     pub fn conclude(&mut self, wait: SignedDuration, now: Timestamp) -> Result<u64, OutboxError> {
-        let unsaid = self.opened.values().filter(|opened| self.is_unsaid(opened, wait, now)).cloned();
+        let unsaid = self.ends.all_over(wait, now).into_iter().filter(|last| self.is_unsaid(last)).cloned();
         let unsaid: Vec<Opened> = unsaid.collect();
         let mut numbered = 0_u64;
-        for opened in unsaid {
-            numbered = numbered.saturating_add(self.take(&ended(&opened.receipt), &opened.receipt_sha256, now)?);
+        for Opened { receipt, receipt_sha256, .. } in unsaid {
+            let occasion = Occasion::End(receipt.order_sha256.clone());
+            numbered = numbered.saturating_add(self.number(&receipt, &receipt_sha256, &occasion, now)?);
         }
         Ok(numbered)
     }
 
-    fn is_unsaid(&self, opened: &Opened, wait: SignedDuration, now: Timestamp) -> bool {
-        let over = opened.not_after.checked_add(wait).is_ok_and(|over| over < now);
-        over && !self.book.due(&ended(&opened.receipt)).is_empty()
+    fn is_unsaid(&self, last: &Opened) -> bool {
+        !self.book.due(&last.receipt.measure, &Occasion::End(last.receipt.order_sha256.clone())).is_empty()
     }
 
-    /// Keeps when the measure ends; an extension's order ends later, and is the one that counts then.
-    fn keep_opened(&mut self, receipt: &Receipt, receipt_sha256: &str) -> Result<(), OutboxError> {
-        let Event::Opened { not_after } = receipt.event else { return Ok(()) };
-        if self.opened.get(&receipt.measure).is_some_and(|known| known.not_after >= not_after) {
-            return Ok(());
-        }
-        let opened = Opened { not_after, receipt: receipt.clone(), receipt_sha256: receipt_sha256.to_owned() };
-        let path = self.directory.join(digest(&receipt.measure)).with_extension(OPENED);
+    /// Keeps what a tap said of a measure's begin and end; durable when it returns.
+    fn keep(&mut self, opened: Opened) -> Result<(), OutboxError> {
+        let Receipt { measure, chain_sha256, host_key, .. } = &opened.receipt;
+        let name = digest(&[measure.as_str(), chain_sha256, host_key].join("\n"));
+        let path = self.directory.join(name).with_extension(OPENED);
         let text = serde_json::to_string_pretty(&opened).map_err(NoticeError::form("opened"));
         let text = text.map_err(OutboxError::broken(&path))?;
         replace_file(&path, text.as_bytes()).map_err(OutboxError::io("write", &path))?;
-        self.opened.insert(receipt.measure.clone(), opened);
+        self.ends.note(opened);
         Ok(())
     }
 
@@ -279,20 +290,15 @@ pub fn read_all(directory: &Path, key: &PublicKey, commission: &PublicKey) -> Re
 /// How the name of a file ends that keeps an opened measure.
 const OPENED: &str = "opened";
 
-/// What a tap would say at the end of this measure's order.
-fn ended(opening: &Receipt) -> Receipt {
-    Receipt { event: Event::Ended { by: "order".to_owned() }, ..opening.clone() }
-}
-
-fn read_opened(directory: &Path) -> Result<BTreeMap<String, Opened>, OutboxError> {
+fn read_opened(directory: &Path) -> Result<Ends, OutboxError> {
     let error = OutboxError::io("read", directory);
-    let mut all = BTreeMap::new();
+    let mut all = Ends::default();
     for entry in std::fs::read_dir(directory).map_err(&error)? {
         let path = entry.map_err(&error)?.path();
         if path.extension().is_some_and(|extension| extension == OPENED) {
             let opened: Result<Opened, _> = serde_json::from_str(&read(&path)?).map_err(NoticeError::form("opened"));
             let opened = opened.map_err(OutboxError::broken(&path))?;
-            all.insert(opened.receipt.measure.clone(), opened);
+            all.note(opened);
         }
     }
     Ok(all)

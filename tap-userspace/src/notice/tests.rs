@@ -6,6 +6,8 @@ use super::outbox::{Outbox, OutboxError, read_all};
 use super::*;
 use std::path::Path;
 
+mod several;
+
 const SENDER: &str = "receiving-1";
 
 fn key(name: &str) -> SecretKey {
@@ -27,6 +29,7 @@ fn receipt_of(host: &SecretKey, measure: &str, event: Event) -> Receipt {
         measure: measure.into(),
         facility: "facility-1".into(),
         order_sha256: "ab".repeat(32),
+        chain_sha256: String::new(),
         time: at(0),
         event,
         totals: Totals { observed_packets: 9, selected_packets: 3, exported_records: 3 },
@@ -118,7 +121,7 @@ fn a_subject_is_numbered_once_however_often_it_is_said() {
     let numbers: Vec<_> = kit.kept().iter().map(|kept| kept.notice.number).collect();
     assert_eq!(numbers, (1..=8).collect::<Vec<_>>());
     let mut book = Book::default();
-    let subject = book.due(&ended).remove(0);
+    let subject = book.due("m-1", &Occasion::End("ab".repeat(32))).remove(0);
     book.number(subject.clone()).unwrap();
     assert!(book.number(subject).is_err());
 }

@@ -111,6 +111,8 @@ pub struct Host {
     pub certificate_sha256: String,
     /// The same of the certificate it is to connect with next: both count while it changes over.
     pub next_certificate_sha256: Option<String>,
+    /// The measures that its receipts may name; any, where none are listed. A receipt that names another is set aside.
+    pub measures: Option<Vec<String>>,
 }
 
 /// `[metrics]`
@@ -208,6 +210,13 @@ impl ReceiveConfig {
             }
             _ => Ok(()),
         }
+    }
+
+    /// By host key id, the measures that its receipts may name, where the configuration lists them.
+    #[must_use]
+    pub fn measures(&self) -> BTreeMap<[u8; 32], Vec<String>> {
+        let listed = |host: &Host| Some((parse_sha256(&host.id)?, host.measures.clone()?));
+        self.hosts.iter().filter_map(listed).collect()
     }
 
     /// Whether `host` may send under the certificate with this fingerprint; otherwise why not.

@@ -12,14 +12,24 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::status::ReceiveStatus;
+use crate::notice::intake::Intake;
 
 /// Serves `/metrics` until `shutdown` turns true.
-pub(super) async fn serve(listener: TcpListener, status: Arc<ReceiveStatus>, mut shutdown: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    status: Arc<ReceiveStatus>,
+    intake: Arc<Intake>,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let router = Router::new().route(
         "/metrics",
         get(move || {
-            let status = Arc::clone(&status);
-            async move { page(&status) }
+            let (status, intake) = (Arc::clone(&status), Arc::clone(&intake));
+            async move {
+                // Whoever looked into them moves them away while this runs.
+                status.receipts_set_aside.store(intake.set_aside(), Relaxed);
+                page(&status)
+            }
         }),
     );
     let stop = async move { super::stopped(&mut shutdown).await };
@@ -50,6 +60,11 @@ pub fn encode(status: &ReceiveStatus) -> Result<String, prometheus::Error> {
     for (name, help, value) in [
         ("gwtap_receive_notices_waiting", "Notices that the Commission has not acknowledged.", &status.notices_waiting),
         ("gwtap_receive_notices_late", "Of them, those that are late.", &status.notices_late),
+        (
+            "gwtap_receive_receipts_set_aside",
+            "Receipts in the store's directory set-aside: they do not count, and nobody is told of them.",
+            &status.receipts_set_aside,
+        ),
     ] {
         let gauge = IntGauge::new(name, help)?;
         gauge.set(i64::try_from(value.load(Relaxed)).unwrap_or(i64::MAX));

@@ -4,7 +4,8 @@
 //! what a power cut cannot take any more. It must never acknowledge anything else. Bounded by
 //! [`RECEIVE_CONNECTIONS_MAX`] connections with [`RECEIVE_QUEUE_MESSAGES_MAX`] messages each.
 //!
-//! Receipts of taps become notices to the Commission ([`crate::notice`]) before their message is stored.
+//! Receipts of taps become notices to the Commission ([`crate::notice`]) before their message is stored; one that does not count
+//! is set aside, and what comes after it goes on.
 //!
 //! A connection: [`session`] takes messages apart as far as its templates and identity ask, [`file`] makes the file's
 //! octets, [`store`] writes them. [`read`] reads the store back.
@@ -33,11 +34,13 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::keys::{KeyError, PublicKey, SecretKey};
 use crate::limits::RECEIVE_CONNECTIONS_MAX;
+use crate::notice::intake::Intake;
 use crate::notice::outbox::{Outbox, OutboxError};
 use crate::notice::send::Sender;
 use crate::transport::rotating::Rotating;
 use crate::transport::tls::{self, TlsError, TlsFiles};
 use config::ReceiveConfig;
+use read::ReadError;
 use status::ReceiveStatus;
 use store::{Store, StoreError};
 
@@ -53,9 +56,15 @@ pub enum ReceiveError {
     /// The outbox.
     #[error(transparent)]
     Notices(#[from] OutboxError),
+    /// The receipts in the store.
+    #[error("notices: the receipts in the store: {0}; restore the file, or move it out of the store")]
+    Stored(#[from] ReadError),
     /// A key of `[notices]`.
     #[error("notices: {0}")]
     Key(#[from] KeyError),
+    /// A thread.
+    #[error("notices: the thread that reads the store ended: {0}")]
+    Thread(String),
     /// An address that cannot be listened on.
     #[error("{key} = \"{address}\": {source}; choose a free address of this machine")]
     Listen {
@@ -84,7 +93,7 @@ struct Shared {
     config: ReceiveConfig,
     store: Store,
     status: Arc<ReceiveStatus>,
-    outbox: Option<Arc<Mutex<Outbox>>>,
+    intake: Arc<Intake>,
 }
 
 impl Receiver {
@@ -112,7 +121,16 @@ impl Receiver {
             None => None,
         };
         let outbox = sender.as_ref().map(Sender::outbox);
-        let shared = Arc::new(Shared { config, store, status, outbox });
+        let listed = config.measures();
+        let measures = Box::new(move |host: &[u8; 32], measure: &str| {
+            listed.get(host).is_none_or(|listed| listed.iter().any(|one| one == measure))
+        });
+        let intake = Arc::new(Intake::new(&config.store.directory, outbox, measures));
+        let (catching, root) = (Arc::clone(&intake), config.store.directory.clone());
+        tokio::task::spawn_blocking(move || catching.catch_up(|| read::receipts(&root).map_err(ReceiveError::from)))
+            .await
+            .map_err(|error| ReceiveError::Thread(error.to_string()))??;
+        let shared = Arc::new(Shared { config, store, status, intake });
         Ok(Self { listener, metrics, shared, credentials, sender })
     }
 
@@ -142,7 +160,7 @@ impl Receiver {
         let mut sessions = JoinSet::new();
         let places = Arc::new(Semaphore::new(RECEIVE_CONNECTIONS_MAX));
         if let Some(listener) = self.metrics.take() {
-            sessions.spawn(metrics::serve(listener, self.status(), shutdown.clone()));
+            sessions.spawn(metrics::serve(listener, self.status(), Arc::clone(&self.shared.intake), shutdown.clone()));
         }
         if let Some(sender) = self.sender.take() {
             sessions.spawn(sender.run(shutdown.clone()));

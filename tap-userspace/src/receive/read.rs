@@ -12,7 +12,9 @@ use super::store::{EXTENSION, PEERS, StoreError, sorted};
 use crate::ipfix::decode::{self, DecodeError, Templates};
 use crate::ipfix::message::{HEADER_BYTES, Header};
 use crate::ipfix::typed::{self, Rule};
+use crate::keys::parse_sha256;
 use crate::limits::STORED_FILE_BYTES_MAX;
+use crate::notice::intake::Said;
 use crate::path::PseudonymisedRecord;
 
 /// Why a store cannot be read.
@@ -130,6 +132,33 @@ pub fn count(root: &Path) -> Result<u64, ReadError> {
         }
     }
     Ok(files)
+}
+
+/// Every receipt in the store in `root`, with the host in whose stream it was. Nothing of them is verified.
+///
+/// # Errors
+/// As [`records`].
+pub fn receipts(root: &Path) -> Result<Vec<Said>, ReadError> {
+    let mut receipts = Vec::new();
+    for host in directories(root)? {
+        let Some(id) = parse_sha256(&host) else { continue };
+        for spool in directories(&root.join(&host))? {
+            let directory = root.join(&host).join(&spool);
+            for name in sorted(&directory)?.iter().filter(|name| is_message(name)) {
+                let path = directory.join(name);
+                let bytes = read(&path)?;
+                let mut templates = Templates::default();
+                for (number, (offset, message)) in (1..).zip(messages(&path, &bytes)?) {
+                    let damaged = |error: DecodeError| damaged(&path, number, offset, error);
+                    let decoded = decode::message(message, &mut templates).map_err(damaged)?;
+                    for (template, data) in decoded.records() {
+                        receipts.extend(typed::receipt(template, data).map_err(damaged)?.map(|note| (id, note)));
+                    }
+                }
+            }
+        }
+    }
+    Ok(receipts)
 }
 
 fn file(path: &Path, host: &str, spool: &str, rules: &mut Rules) -> Result<Vec<StoredRecord>, ReadError> {

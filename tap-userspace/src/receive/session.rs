@@ -2,8 +2,8 @@
 //! host's, and why it ended. Reading and storing run beside each other with a bounded queue between them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
@@ -20,9 +20,9 @@ use crate::ipfix::decode::{self, DecodeError, Templates};
 use crate::ipfix::message::{OBSERVATION_DOMAIN, message};
 use crate::ipfix::typed::{self, Acknowledgement, Identity};
 use crate::ipfix::{encode, template};
-use crate::limits::{CONNECT_MAX, EXPORT_STALL_MAX, RECEIPTS_MAX, RECEIVE_QUEUE_MESSAGES_MAX};
-use crate::notice::outbox::{Outbox, OutboxError};
-use crate::notice::{self, NoticeError, Receipt};
+use crate::limits::{CONNECT_MAX, EXPORT_STALL_MAX, RECEIVE_QUEUE_MESSAGES_MAX};
+use crate::notice::intake::{Intake, Said};
+use crate::notice::outbox::OutboxError;
 use crate::transport::{ALPN, alive, frame, tls};
 
 /// Why a session ended before its time. No variant can carry a record.
@@ -46,8 +46,6 @@ pub(super) enum SessionError {
     Templates(u64),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("message {number} of the session: {error}")]
-    Receipt { number: u64, error: NoticeError },
     #[error(transparent)]
     Outbox(#[from] OutboxError),
     #[error("the exporter does not take its acknowledgements")]
@@ -66,7 +64,6 @@ impl SessionError {
             Self::Host(_) => "host",
             Self::Templates(_) => "templates",
             Self::Store(_) => "store",
-            Self::Receipt { .. } => "receipt",
             Self::Outbox(_) => "outbox",
             Self::Stalled => "stalled",
         }
@@ -75,9 +72,7 @@ impl SessionError {
     /// What the exporter is told; what concerns this machine alone stays here.
     fn told(&self) -> Option<String> {
         match self {
-            Self::Decode { .. } | Self::Identity { .. } | Self::Templates(_) | Self::Receipt { .. } => {
-                Some(self.to_string())
-            }
+            Self::Decode { .. } | Self::Identity { .. } | Self::Templates(_) => Some(self.to_string()),
             Self::Host(reason) => Some((*reason).to_owned()),
             Self::Store(_) | Self::Outbox(_) => Some("it cannot store at present".to_owned()),
             Self::Tls(_) | Self::Slow | Self::Certificate | Self::Io(_) | Self::Stalled => None,
@@ -92,8 +87,8 @@ struct Item {
     contents: Vec<u8>,
     /// Packet records in it.
     records: u64,
-    /// Receipts in it, verified, each with the digest of its note.
-    receipts: Vec<(Receipt, String)>,
+    /// Receipts in it, of which nothing is verified.
+    receipts: Vec<Said>,
 }
 
 pub(super) async fn run(
@@ -204,18 +199,10 @@ fn take(
     if nothing_else && identity.is_none() {
         return Ok(None);
     }
-    let receipts = receipts(&notes, identity.as_ref()).map_err(|error| SessionError::Receipt { number, error })?;
+    // Another exporter's are octets like any other's.
+    let receipts = identity.iter().flat_map(|own| notes.iter().map(|note| (own.host, note.clone()))).collect();
     let contents = file::contents(bytes, &decoded, templates, context).ok_or(SessionError::Templates(number))?;
     Ok(Some(Item { identity, contents, records, receipts }))
-}
-
-/// The receipts of a message, signed by the host whose message it is. Another exporter's are octets like any other's.
-fn receipts(notes: &[String], identity: Option<&Identity>) -> Result<Vec<(Receipt, String)>, NoticeError> {
-    let Some(identity) = identity else { return Ok(Vec::new()) };
-    if notes.len() > RECEIPTS_MAX {
-        return Err(NoticeError::Other(format!("over {RECEIPTS_MAX} receipts")));
-    }
-    notes.iter().map(|note| Ok((notice::receipt(note, &identity.host)?, notice::digest(note)))).collect()
 }
 
 /// Messages for one directory of the store: of a host's spool, or (`None`) of another exporter's session.
@@ -225,7 +212,7 @@ type Groups = BTreeMap<Option<([u8; 32], [u8; 16])>, Group>;
 struct Group {
     first: u64,
     messages: Vec<StoredMessage>,
-    receipts: Vec<(Receipt, String)>,
+    receipts: Vec<Said>,
 }
 
 /// From the queue into the store, a batch at a time, and one acknowledgement a batch and spool.
@@ -248,7 +235,7 @@ async fn store<W: AsyncWrite + Unpin>(
                 (None, Some(place)) => Arc::clone(place),
                 (None, None) => Arc::clone(peer.insert(Arc::new(shared.store.peer_session(&fingerprint)?))),
             };
-            let stored = blocking(place, group, shared.outbox.clone()).await?;
+            let stored = blocking(place, group, Arc::clone(&shared.intake)).await?;
             count(&shared.status, &stored);
             if let (Some((host, spool)), Some(through), true) = (of, stored.through, answers.acknowledges) {
                 let acknowledgement = Acknowledgement { host, spool, through };
@@ -287,14 +274,9 @@ fn count(status: &ReceiveStatus, stored: &Stored) {
 }
 
 /// Waits for the disk where waiting is allowed. Notices come first: what is stored may be acknowledged by any later batch.
-async fn blocking(place: Arc<Place>, group: Group, outbox: Option<Arc<Mutex<Outbox>>>) -> Result<Stored, SessionError> {
+async fn blocking(place: Arc<Place>, group: Group, intake: Arc<Intake>) -> Result<Stored, SessionError> {
     let act = move || {
-        if let Some(outbox) = outbox {
-            let mut outbox = outbox.lock().unwrap_or_else(PoisonError::into_inner);
-            for (receipt, sha256) in &group.receipts {
-                outbox.take(receipt, sha256, jiff::Timestamp::now())?;
-            }
-        }
+        intake.take(&group.receipts)?;
         Ok(place.store(group.first, &group.messages)?)
     };
     match tokio::task::spawn_blocking(act).await {

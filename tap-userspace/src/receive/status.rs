@@ -29,6 +29,8 @@ pub struct ReceiveStatus {
     pub notices_acknowledged: AtomicU64,
     /// Attempts after which a notice was not acknowledged.
     pub notice_failures: AtomicU64,
+    /// Receipts that are set aside, as of the last page.
+    pub receipts_set_aside: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 

@@ -13,6 +13,7 @@ use crate::ipfix::encode::receipt_set;
 use crate::keys::SecretKey;
 use crate::limits::END_SETTLE_NS;
 use crate::notice::{self, Event, Receipt, Totals, VERSION};
+use crate::order::Order;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -100,13 +101,18 @@ fn say(agent: &Agent, measure: &Measure, event: Event) -> bool {
 }
 
 fn signed(agent: &Agent, measure: &Measure, event: Event) -> Result<String, RunError> {
-    let order = lock(&measure.chain).last().map(|order| hex::encode(order.sha256)).unwrap_or_default();
+    let (order, chain) = {
+        let chain = lock(&measure.chain);
+        let digest = |order: Option<&Order>| order.map(|order| hex::encode(order.sha256)).unwrap_or_default();
+        (digest(chain.last()), digest(chain.first()))
+    };
     let receipt = Receipt {
         version: VERSION,
         host_key: agent.receipt_key.public().to_string(),
         measure: measure.id().to_owned(),
         facility: agent.host.facility.id.clone(),
         order_sha256: order,
+        chain_sha256: chain,
         time: Timestamp::now(),
         event,
         totals: totals(agent, measure)?,
