@@ -16,6 +16,7 @@ use tap_tests::lab::traffic::{Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Lab, MIRROR, Process, RECEIVING, wait_until};
 use tap_tests::need;
 use tap_userspace::control::status::{MeasureStatus, Status};
+use tap_userspace::path::spool::{Spool, SpoolKey, SpoolLimits};
 
 /// How long things may take that take a moment; a pause between connections is part of it.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -326,4 +327,40 @@ fn slow_way(scene: &Scene) -> Result<Arc<AtomicU64>> {
         }
     })?);
     Ok(passed)
+}
+
+#[test]
+fn a_spool_on_a_disk_without_any_room_takes_again_when_all_it_holds_is_acknowledged() {
+    if need::root() {
+        // Mounts end with the thread that made them.
+        std::thread::spawn(no_room_at_all).join().unwrap().unwrap();
+    }
+}
+
+fn no_room_at_all() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    own_mounts()?;
+    let _disk = SmallDisk::new(directory.path(), SMALL_KIB)?;
+    let limits = SpoolLimits { bytes_max: 1 << 30, segment_bytes: 64 << 20 };
+    let spool = Spool::open(&directory.path().join("spool"), &SpoolKey::new([7; 32]), limits)?;
+    let message = [1; 1_000];
+    let mut appended = 0;
+    while spool.append(&message).is_ok() {
+        appended += 1;
+    }
+    // Somebody else takes whatever room is left.
+    let mut filler = std::fs::File::create(directory.path().join("filler"))?;
+    while filler.write(&[0; 4_096]).is_ok_and(|written| written > 0) {}
+    ensure!(spool.append(&message).is_err(), "there was room");
+    ensure!(spool.next_sequence() == appended && spool.status().refused_total == 2, "{:?}", spool.status());
+    for sequence in 0..appended {
+        ensure!(spool.read(sequence)?.as_deref() == Some(&message[..]), "message {sequence}");
+    }
+    spool.trim(appended - 1)?;
+    ensure!(spool.append(&message)? == appended, "the numbers go on");
+    drop(spool);
+    let spool = Spool::open(&directory.path().join("spool"), &SpoolKey::new([7; 32]), limits)?;
+    ensure!(spool.first_sequence() == appended && spool.next_sequence() == appended + 1, "{:?}", spool.status());
+    ensure!(spool.read(appended)?.as_deref() == Some(&message[..]), "what was taken last");
+    Ok(())
 }

@@ -24,6 +24,8 @@ mod segment;
 mod tests;
 #[cfg(test)]
 mod tests_model;
+#[cfg(test)]
+mod tests_power;
 
 pub use error::SpoolError;
 pub use key::SpoolKey;

@@ -4,4 +4,5 @@ mod changes;
 mod delivery;
 mod falsehoods;
 mod kit;
+mod power;
 mod refusals;
