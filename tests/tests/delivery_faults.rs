@@ -26,7 +26,7 @@ const BEACON_BITS: u64 = 34 * 8;
 
 /// How long the receiving facility is away, and records a second meanwhile: what a build without optimisation bears on two busy cores,
 /// and what a release must show.
-const AWAY: (Duration, u64) = (Duration::from_secs(10), 2_000);
+const AWAY: (Duration, u64) = (Duration::from_secs(10), 5_000);
 const AWAY_LONG: (Duration, u64) = (Duration::from_secs(600), 50_000);
 /// Room for the long run's records in the spool.
 const AWAY_LONG_SPOOL_BYTES: u64 = 16 << 30;
