@@ -40,6 +40,8 @@ pub const SUITE: &[Member] = &[
     member("inline", false),
     // The programs as they are deployed.
     member("namespaces_end_to_end", true),
+    // Landlock is another one on each kernel; what system calls are made is the C library's, and the same.
+    Member { name: "confined", filter: &["files_and_ports", "a_call_outside", "threads_start"], with_two_cpus: false },
     // An agent that is killed or asked to end; refusals are the same on every kernel.
     Member { name: "faults", filter: &["a_killed_agent", "an_agent_that"], with_two_cpus: false },
 ];
