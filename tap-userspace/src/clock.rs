@@ -116,6 +116,8 @@ pub struct Watch {
     lowest_ns: Option<i64>,
     /// Wall minus boot time since the last step; slewing leaves it alone.
     reference_ns: Option<i64>,
+    /// Wall minus boot time at the last reading.
+    previous_ns: Option<i64>,
 }
 
 impl Watch {
@@ -129,6 +131,7 @@ impl Watch {
             anchor: None,
             lowest_ns: None,
             reference_ns: None,
+            previous_ns: None,
         }
     }
 
@@ -152,9 +155,12 @@ impl Watch {
         let mut forward_ns = None;
         if let Some(reference) = self.reference_ns {
             let change = offset.saturating_sub(reference);
-            if change < 0 && change.unsigned_abs() > CLOCK_STEP_NS {
+            // The reference stays where it is while the clock creeps: a step back counts from where the clock was.
+            let from = self.previous_ns.map_or(reference, |previous| previous.max(reference));
+            let back = from.saturating_sub(offset);
+            if back > 0 && back.unsigned_abs() > CLOCK_STEP_NS {
                 // Where the clock would be had it not been set back: everything up to there has been lived through.
-                let reached = reading.boot_ns.saturating_add_signed(reference);
+                let reached = reading.boot_ns.saturating_add_signed(from);
                 self.highest_unix_ns = self.highest_unix_ns.max(reached);
                 self.reference_ns = Some(offset);
             } else if change > 0 && change.unsigned_abs() > CLOCK_STEP_NS {
@@ -164,6 +170,7 @@ impl Watch {
         } else {
             self.reference_ns = Some(offset);
         }
+        self.previous_ns = Some(offset);
         let behind_ns = self.lowest_ns.map_or(0, |lowest| u64::try_from(lowest.saturating_sub(offset)).unwrap_or(0));
         let left_ns = Some(behind_ns).filter(|behind| *behind > CLOCK_BACK_NS_MAX);
         let before_ns = self.highest_unix_ns.checked_sub(reading.unix_ns).filter(|back| *back > 0);

@@ -26,6 +26,8 @@ use tap_userspace::privilege::{Calls, Needs, Privilege, Reach, confine, syscalls
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where nobody listens: a notice is tried, and tried again.
 const COMMISSION: &str = "127.0.0.1:8443";
+/// Entries of a tile (C2SP tlog-tiles).
+const TILE_ENTRIES: usize = 256;
 const METRICS: &str = "127.0.0.1:9465";
 
 fn plan() -> Plan {
@@ -56,6 +58,11 @@ fn every_rule() -> Result<()> {
     wait_until("stored records", PATIENCE, || deployment.records().is_ok_and(|records| !records.is_empty()))?;
     deployment.load(2)?;
     deployment.metrics(&lab.mirror)?;
+    // A tile of the log becomes whole, and its parts are no more needed.
+    for _ in 0..TILE_ENTRIES / 2 {
+        deployment.gwtap(["stop", "--reason", "laboratory", "--socket", "control.sock"])?;
+        deployment.gwtap(["resume", "--reason", "laboratory", "--socket", "control.sock"])?;
+    }
     // A second agent finds what the first one has pinned, spooled and logged.
     agent.kill()?;
     let mut agent = traced(&deployment, &lab.mirror, &traces, "run")?;

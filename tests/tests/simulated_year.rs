@@ -340,10 +340,13 @@ fn check(setup: &Setup, seed: u64) -> Outcome {
     outcome
 }
 
+/// In this year a clock that had crept forward is set back: what it had reached was once taken for a nanosecond less.
+const CREPT: u64 = 3_396;
+
 #[test]
 fn never_in_a_year_is_a_packet_selected_outside_a_live_window() {
     let setup = setup();
-    for seed in 0..if need::long() { 10_000 } else { 100 } {
+    for seed in (0..if need::long() { 10_000 } else { 100 }).chain([CREPT]) {
         check(&setup, seed);
     }
     // A fresh one, or that of the run that `GWTAP_SEED` repeats.

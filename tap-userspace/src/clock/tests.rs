@@ -39,6 +39,24 @@ fn a_step_back_is_refused_until_the_clock_is_where_it_was() {
 }
 
 #[test]
+fn a_step_back_counts_from_where_the_clock_had_crept_to() {
+    let mut watch = Watch::new(true, 0);
+    let crept = CLOCK_STEP_NS.cast_signed();
+    watch.judge(&at(100, 0)).unwrap();
+    watch.judge(&at(101, crept)).unwrap();
+    // The second after it would have shown 102 s and what it crept; every moment up to there has been lived through.
+    let back_ns = SECOND + crept.unsigned_abs();
+    assert_eq!(watch.judge(&at(102, -SECOND.cast_signed())), Err(ClockError::SetBack { back_ns }));
+    assert_eq!(watch.judge(&at(103, -SECOND.cast_signed())), Err(ClockError::SetBack { back_ns: crept.unsigned_abs() }));
+    watch.judge(&at(104, -SECOND.cast_signed())).unwrap();
+    // Two of them that no single one would be.
+    let mut watch = Watch::new(true, 0);
+    watch.judge(&at(100, 0)).unwrap();
+    watch.judge(&at(101, crept)).unwrap();
+    watch.judge(&at(102, -1)).unwrap_err();
+}
+
+#[test]
 fn a_clock_that_was_set_back_and_left_wrong_stays_refused() {
     let mut watch = Watch::new(true, 0);
     watch.judge(&at(100, 0)).unwrap();
