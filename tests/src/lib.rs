@@ -14,5 +14,6 @@ pub mod oracle;
 pub mod packet;
 pub mod prometheus;
 pub mod random;
+pub mod told;
 pub mod vm;
 pub mod world;

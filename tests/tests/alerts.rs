@@ -16,9 +16,11 @@ use tap_tests::deployment::{Deployment, MeasurePlan, Plan, rule};
 use tap_tests::lab::traffic::{FrameSender, Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Host, InlineLab, Lab, Process, wait_until};
 use tap_tests::prometheus::{Prometheus, rules_file};
+use tap_tests::told::{ENDPOINT_PROCESS, RECEIVER_PROCESS, Taps, Told};
 use tap_tests::{gwtap, need};
 use tap_userspace::keys::note::{self, SecretKey};
 use tap_userspace::load::{Attach, Tap, TapConfig, cap_policy};
+use tap_userspace::notice::{self, Event};
 
 /// How much faster than in service: a quarter of an hour is nine seconds.
 const SPEED: u64 = 100;
@@ -47,14 +49,17 @@ const AUTHORITY: [&str; 9] = [
     "GwtapDown",
     "GwtapLaboratoryExceptions",
 ];
+const NOTICES: [&str; 3] = ["GwtapNoticesLate", "GwtapReceiptSetAside", "GwtapReceiverDown"];
 const SAMPLE: [&str; 1] = ["GwtapSampleLow"];
 
 #[test]
 fn every_alert_has_a_cause_here() {
     let rules = std::fs::read_to_string(rules_file()).unwrap();
     let mut deployed: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    let mut caused: Vec<&str> =
-        [&SHARE[..], &PORT, &DELIVERY, &AUTHORITY, &SAMPLE].iter().flat_map(|alerts| alerts.iter().copied()).collect();
+    let mut caused: Vec<&str> = [&SHARE[..], &PORT, &DELIVERY, &AUTHORITY, &NOTICES, &SAMPLE]
+        .iter()
+        .flat_map(|alerts| alerts.iter().copied())
+        .collect();
     deployed.sort_unstable();
     caused.sort_unstable();
     assert_eq!(caused, deployed);
@@ -80,6 +85,7 @@ fn every_alert_fires_by_its_cause_and_clears() {
             ("share", scope.spawn(|| share(program))),
             ("port", scope.spawn(|| port(program))),
             ("delivery", scope.spawn(|| delivery(program))),
+            ("notices", scope.spawn(|| notices(program))),
             ("sample", scope.spawn(|| sample(program))),
             ("authority", scope.spawn(|| authority(program, compiler))),
         ];
@@ -297,6 +303,31 @@ fn delivery(program: &Path) -> Result<()> {
         prometheus.wait_for(alert, false, ALERT_MAX)?;
     }
     Ok(())
+}
+
+/// The Commission's endpoint is away and comes back; a receipt does not count and is looked into; the receiving side is gone.
+fn notices(program: &Path) -> Result<()> {
+    let lab = Lab::new()?;
+    let deployment = Deployment::new(Plan::default())?;
+    let taps = Taps::new(&deployment)?;
+    let _exporter = taps.export(&deployment, &lab.mirror)?;
+    let mut told = Told::new(&deployment, &lab.receiving, None)?;
+    told.start_one(RECEIVER_PROCESS)?;
+    let prometheus = Prometheus::start(&lab.receiving, program, SPEED)?;
+    let [late, aside, down] = NOTICES;
+    ensure!(!fires(&prometheus, late)? && !fires(&prometheus, aside)?, "nothing has been said");
+    taps.say(&"ab".repeat(32), Event::Day { day: notice::day(20_000) })?;
+    taps.raw("neither a note nor a receipt")?;
+    prometheus.wait_for(late, true, ALERT_MAX)?;
+    prometheus.wait_for(aside, true, ALERT_MAX)?;
+    told.start_one(ENDPOINT_PROCESS)?;
+    prometheus.wait_for(late, false, ALERT_MAX)?;
+    std::fs::remove_dir_all(deployment.file("store/set-aside"))?;
+    prometheus.wait_for(aside, false, ALERT_MAX)?;
+    told.kill(RECEIVER_PROCESS)?;
+    prometheus.wait_for(down, true, ALERT_MAX)?;
+    told.start_one(RECEIVER_PROCESS)?;
+    prometheus.wait_for(down, false, ALERT_MAX)
 }
 
 fn sample(program: &Path) -> Result<()> {

@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tap_tests::deployment::{Deployment, Plan, rule};
 use tap_tests::lab::traffic::{Rate, UdpLoad};
-use tap_tests::lab::{DOMESTIC4, FOREIGN4, Lab};
-use tap_tests::need;
+use tap_tests::lab::{DOMESTIC4, FOREIGN4, Lab, Process};
 use tap_tests::prometheus::{self, Prometheus, Rule};
+use tap_tests::{gwtap, need};
 
 /// Where the packages put the documentation that alerts lead to.
 const INSTALLED: &str = "file:///usr/share/doc/gwtap/";
@@ -39,6 +39,7 @@ fn queries(program: &Path) -> Result<()> {
     let deployment = Deployment::new(plan)?;
     let _receiver = deployment.start_receiver(&lab.receiving)?;
     let _agent = deployment.start_agent(&lab.mirror)?;
+    let _beside = receiver_beside(&deployment, &lab)?;
     let prometheus = Prometheus::start(&lab.mirror, program, 60)?;
     lab.start_mirror()?;
     let to = SocketAddr::new(DOMESTIC4.parse()?, 5000);
@@ -85,6 +86,26 @@ fn queries(program: &Path) -> Result<()> {
     println!("{asked} queries, {} series", names.len());
     load.stop()?;
     Ok(())
+}
+
+/// A receiving side on the mirror host, for its page alone.
+fn receiver_beside(deployment: &Deployment, lab: &Lab) -> Result<Process> {
+    let text = std::fs::read_to_string(deployment.file("receive.toml"))?;
+    let line = |line: &str| match line.split_once(" = ") {
+        Some(("address", _)) => "address = \"127.0.0.1:0\"".to_owned(),
+        Some(("directory", _)) => "directory = \"store-beside\"".to_owned(),
+        _ => line.to_owned(),
+    };
+    let text = text.lines().map(line).collect::<Vec<_>>().join("\n") + "\n[metrics]\nlisten = \"127.0.0.1:9465\"\n";
+    let file = deployment.file("receive-beside.toml");
+    std::fs::write(&file, text)?;
+    let mut command = lab.mirror.command(gwtap::binary()?);
+    command.args(["receive", "--config"]).arg(file);
+    let mut process = Process::start("gwtap receive", command, &deployment.file("receive-beside.log"))?;
+    let log = deployment.file("receive-beside.log");
+    let is_up = || std::fs::read_to_string(&log).is_ok_and(|said| said.contains("metrics on"));
+    process.wait_until("page", Duration::from_secs(20), is_up)?;
+    Ok(process)
 }
 
 /// Every series that the query names exists, with the matchers that it names them with; and the query runs.

@@ -22,12 +22,14 @@ pub use expression::{faster, selectors, series_names};
 
 /// Where the server listens, on the loopback of its host.
 const PORT: u16 = 9090;
+/// Where a receiving side's page is, on the loopback of its host.
+const RECEIVE_METRICS_PORT: u16 = 9465;
 /// Scrape and evaluation interval of a carrier's Prometheus as `deploy/README.md` advises it.
 pub const INTERVAL_MS: u64 = 15_000;
 /// How long it may take to come up.
 const START_MAX: Duration = Duration::from_secs(20);
 
-/// A running Prometheus that scrapes the agent of its host.
+/// A running Prometheus that scrapes the agent of its host, or the receiving side.
 #[derive(Debug)]
 pub struct Prometheus {
     host: Host,
@@ -74,7 +76,8 @@ impl Prometheus {
             format!(
                 "global: {{scrape_interval: {interval}ms, scrape_timeout: {interval}ms, evaluation_interval: {interval}ms}}\n\
                  rule_files: [gwtap.rules.yml]\n\
-                 scrape_configs:\n  - job_name: gwtap\n    static_configs: [{{targets: ['127.0.0.1:{METRICS_PORT}']}}]\n"
+                 scrape_configs:\n  - job_name: gwtap\n    static_configs: [{{targets: ['127.0.0.1:{METRICS_PORT}']}}]\n  \
+                 - job_name: gwtap-receive\n    static_configs: [{{targets: ['127.0.0.1:{RECEIVE_METRICS_PORT}']}}]\n"
             ),
         )?;
         let mut command = host.command(program);
