@@ -47,7 +47,10 @@ fn a_step_back_counts_from_where_the_clock_had_crept_to() {
     // The second after it would have shown 102 s and what it crept; every moment up to there has been lived through.
     let back_ns = SECOND + crept.unsigned_abs();
     assert_eq!(watch.judge(&at(102, -SECOND.cast_signed())), Err(ClockError::SetBack { back_ns }));
-    assert_eq!(watch.judge(&at(103, -SECOND.cast_signed())), Err(ClockError::SetBack { back_ns: crept.unsigned_abs() }));
+    assert_eq!(
+        watch.judge(&at(103, -SECOND.cast_signed())),
+        Err(ClockError::SetBack { back_ns: crept.unsigned_abs() })
+    );
     watch.judge(&at(104, -SECOND.cast_signed())).unwrap();
     // Two of them that no single one would be.
     let mut watch = Watch::new(true, 0);
