@@ -93,7 +93,9 @@ fn with_notices(deployment: &Deployment) -> Result<()> {
 /// A verb under strace, which traces from beside: the process has its own number, signals and parent.
 fn traced(deployment: &Deployment, host: &Host, traces: &Path, verb: &str) -> Result<Process> {
     let mut command = host.command("strace");
-    command.args(["-D", "-ff", "-qq", "-e", "signal=none", "-e", "raw=!execve", "-o"]).arg(traces.join("trace"));
+    command
+        .args(["-D", "-ff", "-qq", "-s", "4096", "-e", "signal=none", "-e", "raw=!execve", "-o"])
+        .arg(traces.join("trace"));
     command.arg(gwtap::binary()?).arg(verb).arg("--config");
     command.arg(deployment.file(if verb == "run" { "gwtap.toml" } else { "receive.toml" }));
     let log = deployment.file(&format!("{verb}.log"));
