@@ -6,19 +6,22 @@ mod interrupt;
 mod summary;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tap_tests::deployment::{Deployment, Plan, rule, selected};
-use tap_tests::lab::{Lab, MIRROR_PORT, Process};
+use tap_tests::lab::{Lab, MIRROR_PORT, Process, wait_until};
+use tap_tests::told::{ENDPOINT_PROCESS, Told, subjects};
 use tap_tests::{gwtap, need};
 use tap_userspace::control::status::Status;
+use tap_userspace::notice::{self, Kind, Occasion};
 
 use crate::command::root;
 use interrupt::Interrupt;
-use summary::{Inspection, Summary};
+use summary::{Inspection, Notices, Summary};
 use traffic::Traffic;
 
 /// Arguments of `cargo xtask demo`.
@@ -45,6 +48,8 @@ const SAMPLING_PPM: u32 = 900_000;
 const CAPTURE: &str = "tests/pcaps/zeek__ssh.pcap";
 /// How long either program may take to end when asked.
 const END_MAX: Duration = Duration::from_secs(15);
+/// How long the acknowledgement of a notice may take: an attempt a second.
+const NOTICES_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
     if !nix::unistd::geteuid().is_root() {
@@ -62,7 +67,8 @@ pub(crate) fn demo(args: &Args) -> Result<ExitCode> {
     } else {
         print!("\n{}", summary.text());
     }
-    Ok(if summary.books.balance() && summary.inspection.good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let good = summary.books.balance() && summary.notices.good && summary.inspection.good;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn show(args: &Args, interrupt: &Interrupt) -> Result<Summary> {
@@ -77,6 +83,9 @@ fn show(args: &Args, interrupt: &Interrupt) -> Result<Summary> {
     let deployment = Deployment::new(plan())?;
     interrupt.check()?;
 
+    // The Commission's endpoint, a stand-in that takes and acknowledges the notices of Art. 30.
+    let mut told = Told::new(&deployment, &lab.receiving, None)?;
+    told.start_one(ENDPOINT_PROCESS)?;
     let mut receiver = deployment.start_receiver(&lab.receiving)?;
     let mut agent = deployment.start_agent(&lab.mirror)?;
     let attached = deployment.status()?;
@@ -95,6 +104,7 @@ fn show(args: &Args, interrupt: &Interrupt) -> Result<Summary> {
     let status = deployment.settle(|| interrupt.check())?;
     // The interface's count is read before the programs end: detaching lets later frames pass uncounted.
     let books = deployment.books(status, &lab.mirror, MIRROR_PORT)?;
+    let notices = notices(&told, &books.records)?;
     for process in [&mut agent, &mut receiver] {
         let ended = process.terminate(END_MAX)?;
         if !ended.success() {
@@ -103,7 +113,24 @@ fn show(args: &Args, interrupt: &Interrupt) -> Result<Summary> {
     }
     say("inspection: one file for whoever has the public keys");
     let inspection = inspect(&deployment, args.keep.as_deref())?;
-    Ok(Summary { books, sent, inspection })
+    Ok(Summary { books, sent, notices, inspection })
+}
+
+/// Waits for the Commission's acknowledgements, and holds the notices against the days of the stored records.
+fn notices(told: &Told<'_>, records: &[serde_json::Value]) -> Result<Notices> {
+    let day = |record: &serde_json::Value| {
+        let time: jiff::Timestamp = record["time"].as_str()?.parse().ok()?;
+        Some(notice::day(notice::day_number(u64::try_from(time.as_nanosecond()).ok()?)))
+    };
+    let days: BTreeSet<_> = records.iter().filter_map(day).collect();
+    let kinds = [Kind::Selection, Kind::DeIdentification];
+    let expected = days.iter().flat_map(|day| kinds.map(|kind| (kind, Occasion::Day(*day)))).collect();
+    let is_acknowledged = || told.outbox().is_ok_and(|all| all.iter().all(|kept| kept.acknowledgement.is_some()));
+    // Whether they came is the summary's to say.
+    let waited = wait_until("the Commission's acknowledgements", NOTICES_MAX, is_acknowledged);
+    let all = told.outbox()?;
+    let good = waited.is_ok() && !days.is_empty() && subjects(&all) == expected && told.endpoint_has(&all).is_ok();
+    Ok(Notices { good, number: all.len(), days: days.iter().map(ToString::to_string).collect() })
 }
 
 /// Writes the bundle and verifies it in a directory that holds nothing else but public keys.
@@ -117,7 +144,7 @@ fn inspect(deployment: &Deployment, keep: Option<&Path>) -> Result<Inspection> {
         None => elsewhere.path().to_owned(),
     };
     deployment.public_keys(&directory.join("public"))?;
-    deployment.bundle(&directory.join("bundle.tar"), &[])?;
+    deployment.bundle(&directory.join("bundle.tar"), &["--notices", "store/notices"])?;
     let outcome = gwtap::outcome(&directory, ["inspect", "verify", "bundle.tar", "--keys", "public", "--json"])?;
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout).with_context(|| outcome.stderr.clone())?;
     Ok(Inspection {

@@ -23,7 +23,8 @@ impl Deployment {
     /// It is there, or cannot be written.
     pub fn public_keys(&self, to: &Path) -> Result<()> {
         std::fs::create_dir(to).with_context(|| to.display().to_string())?;
-        let names = [HOST_NAME, LOG_NAME, "witness"].map(|name| PathBuf::from(format!("keys/{name}.pub")));
+        let names = [HOST_NAME, LOG_NAME, "witness", "facility", "commission"]
+            .map(|name| PathBuf::from(format!("keys/{name}.pub")));
         for name in names.into_iter().chain([PathBuf::from("roots.toml")]) {
             let (from, name) = (self.path().join(&name), name.file_name().unwrap_or_default().to_owned());
             if from.exists() {

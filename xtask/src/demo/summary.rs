@@ -12,7 +12,16 @@ use super::traffic::Sent;
 pub(super) struct Summary {
     pub(super) books: Books,
     pub(super) sent: Sent,
+    pub(super) notices: Notices,
     pub(super) inspection: Inspection,
+}
+
+/// What the Commission was told (Art. 30).
+pub(super) struct Notices {
+    /// Both kinds of every day with records, no others, all of them acknowledged.
+    pub(super) good: bool,
+    pub(super) number: usize,
+    pub(super) days: Vec<String>,
 }
 
 /// What became of the inspection bundle.
@@ -49,6 +58,8 @@ impl Summary {
             "program_sha256": self.books.status.program_digest,
             "order_sha256": measure.order.sha256,
             "conservation": self.books.balance(),
+            "notices": self.notices.number,
+            "notices_acknowledged": self.notices.good,
             "inspection": self.inspection.good,
             "log_entries": self.inspection.log_entries,
         })
@@ -124,6 +135,11 @@ impl Summary {
         for (holds, words) in self.books.equations() {
             line("", format!("{} {words}", if holds { "yes" } else { "NO " }));
         }
+        let Notices { good, number, days } = &self.notices;
+        let verdict = if *good { "" } else { "NOT " };
+        let text =
+            format!("{number} for records of {}, {verdict}acknowledged by the Commission's endpoint", days.join(", "));
+        writeln!(out, "{:<14}{text}", "Notices").unwrap_or_default();
         let Inspection { good, bytes, log_entries, refusal } = &self.inspection;
         let verdict = if *good { "holds" } else { "DOES NOT HOLD: " };
         let mut line = |name: &str, text: String| writeln!(out, "{name:<14}{text}").unwrap_or_default();
