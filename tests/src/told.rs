@@ -21,6 +21,8 @@ use crate::gwtap;
 use crate::lab::{Host, Process, RECEIVING, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one notice may take on a busy machine.
+const NOTICE_MAX: Duration = Duration::from_millis(100);
 /// Where the endpoint listens, in the receiving side's namespace.
 const ENDPOINT: &str = "127.0.0.1:8443";
 const METRICS: &str = "127.0.0.1:9465";
@@ -168,7 +170,9 @@ impl<'a> Told<'a> {
         let done = || {
             self.outbox().is_ok_and(|all| all.len() >= count && all.iter().all(|kept| kept.acknowledgement.is_some()))
         };
-        wait_until("acknowledged notices", PATIENCE, done)
+        // One after the other, each over a connection of its own.
+        let patience = PATIENCE + NOTICE_MAX * u32::try_from(count)?;
+        wait_until("acknowledged notices", patience, done)
             .with_context(|| format!("{:?} of {count}; {}", self.outbox().map(|all| all.len()), self.said()))?;
         // What is said twice would come now.
         std::thread::sleep(Duration::from_millis(500));
