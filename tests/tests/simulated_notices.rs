@@ -3,7 +3,7 @@
 //!
 //! Receipts, the outbox with its files, numbers, ends and the Commission's books are the product's own. Which notices there must
 //! be is said again here, from what was stored. A seed repeats a year: `GWTAP_SEED`.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its report")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's panic is its report")]
 
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

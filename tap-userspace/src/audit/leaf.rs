@@ -66,6 +66,15 @@ pub enum Leaf {
         /// When it ends.
         valid_until: Timestamp,
     },
+    /// A measure's selectors were withdrawn: nothing is looked for until a later activation.
+    Withdrawn {
+        /// Measure.
+        measure: String,
+        /// The withdrawal's number, one of the activations' row.
+        number: u64,
+        /// Digest of the withdrawal's note.
+        sha256: String,
+    },
     /// Rules of an active set ended: the swap that follows is to a generation without them.
     RulesOver {
         /// Measure.
@@ -212,6 +221,8 @@ pub enum SwapReason {
     Seed,
     /// A rule ended.
     Expiry,
+    /// A withdrawal.
+    Withdrawal,
 }
 
 impl Leaf {

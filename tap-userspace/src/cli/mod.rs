@@ -33,6 +33,7 @@ pub mod selectors;
 pub mod selectors_import;
 pub mod selectors_load;
 pub mod selectors_versions;
+mod selectors_withdraw;
 pub mod status;
 pub mod stop;
 

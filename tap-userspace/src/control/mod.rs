@@ -26,6 +26,11 @@ pub enum Request {
         /// The activation note.
         activation: String,
     },
+    /// Look for nothing any more, by one person's signed note; it names its measure.
+    SelectorsWithdraw {
+        /// The note.
+        note: String,
+    },
     /// A directive of the Commission, as a signed note; it names its measure.
     Directive {
         /// The note.
@@ -60,6 +65,7 @@ impl std::fmt::Debug for Request {
         f.write_str(match self {
             Self::Status => "Status",
             Self::SelectorsLoad { .. } => "SelectorsLoad",
+            Self::SelectorsWithdraw { .. } => "SelectorsWithdraw",
             Self::Directive { .. } => "Directive",
             Self::OrderExtend { .. } => "OrderExtend",
             Self::Stop { .. } => "Stop",
@@ -76,7 +82,7 @@ pub enum Response {
     Status(Box<Status>),
     /// To [`Request::SelectorsLoad`]: the set decides from now on.
     Loaded(Loaded),
-    /// To a directive, an extension, the kill switch: what is in force now, a line for each measure.
+    /// To a withdrawal, a directive, an extension, the kill switch: what is in force now, a line for each measure.
     Done {
         /// In words.
         done: Vec<String>,

@@ -145,7 +145,8 @@ mod tests {
         runtime.spawn(server.serve(Arc::new(|request| match request {
             Request::Status => Response::Status(Box::default()),
             Request::SelectorsLoad { set, .. } => Response::Refused { reason: format!("{} bytes", set.len()) },
-            other @ (Request::Directive { .. }
+            other @ (Request::SelectorsWithdraw { .. }
+            | Request::Directive { .. }
             | Request::OrderExtend { .. }
             | Request::Stop { .. }
             | Request::Resume { .. }) => Response::Failed { reason: format!("{other:?}") },

@@ -1,18 +1,18 @@
-//! Orders, extensions, activations, directives: each against the signatures that it needs and the log entry that names it.
+//! Orders, extensions, activations, withdrawals, directives: each against the signatures that it needs and the log entry that names it.
 //!
 //! In: the documents of a bundle, the log's entries, trust roots. Out: what each measure went by, or which document is
 //! missing, strange, another host's or another measure's. Signatures are judged for the moment at which the log has the act.
 
 use super::container::Files;
 use super::ledger::Entries;
-use super::report::{ActivationReport, DirectiveReport, MeasureReport, OrderReport, SwitchReport};
+use super::report::{ActivationReport, DirectiveReport, MeasureReport, OrderReport, SwitchReport, WithdrawalReport};
 use super::{Finding, Keys};
 use crate::audit::Leaf;
 use crate::directive::{self, restriction::Restriction};
 use crate::keys::{HostKeyId, TrustRoots, note, sha256};
 use crate::order::{self, Order, chain};
 use crate::run::documents::{Kind, file_name};
-use crate::selectors::activation;
+use crate::selectors::{activation, withdrawal};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,7 +90,7 @@ impl<'a> Checked<'a> {
     /// Names are digests.
     fn names(&self, findings: &mut Vec<Finding>) {
         for (name, text) in &self.documents {
-            let kinds = [Kind::Order, Kind::Activation, Kind::Directive];
+            let kinds = [Kind::Order, Kind::Activation, Kind::Withdrawal, Kind::Directive];
             if !kinds.into_iter().any(|kind| file_name(kind, text) == *name) {
                 findings.push(Finding::new(format!("{DOCUMENTS}{name}"), "its name is not its digest: altered"));
             }
@@ -131,6 +131,7 @@ impl<'a> Checked<'a> {
             Leaf::Activation { measure, number, set_sha256, rules, .. } => {
                 self.activation(measure, *number, (set_sha256, *rules), time)
             }
+            Leaf::Withdrawn { measure, number, sha256 } => self.withdrawal(measure, *number, sha256, time),
             Leaf::Directive { measure, number, sha256, .. } => self.directive(measure, *number, sha256, time),
             Leaf::KillSwitch { measure, reason } => {
                 self.switch(measure.as_deref(), SwitchReport { time, thrown: true, reason: reason.clone() });
@@ -237,6 +238,26 @@ impl<'a> Checked<'a> {
             let set_sha256 = set.to_owned();
             activations.push(ActivationReport { number, set_sha256, set_in_bundle, rules, signed_by, loaded: time });
         }
+        Ok(())
+    }
+
+    fn withdrawal(&mut self, measure: &str, number: u64, digest: &str, time: Timestamp) -> Result<(), String> {
+        let name = format!("{}-{digest}.note", Kind::Withdrawal.name());
+        let Some((name, text)) = self.documents.get_key_value(name.as_str()).map(|(name, text)| (*name, *text)) else {
+            return Err(format!("withdrawal {number} of measure {measure} is not in the bundle: removed or altered"));
+        };
+        self.used.insert(name);
+        let wrong = |what: String| format!("{DOCUMENTS}{name}, withdrawal of measure {measure}: {what}");
+        let judged = self.roots.at(time);
+        let it = withdrawal::verify(text, &judged).map_err(|error| wrong(error.to_string()))?;
+        let orders = self.orders.get(measure).map(Vec::as_slice).unwrap_or_default();
+        it.fits(measure, orders.iter().map(|order| &order.sha256)).map_err(|error| wrong(error.to_string()))?;
+        if it.number != number {
+            return Err(wrong(format!("is number {}: another one", it.number)));
+        }
+        let signed = note::verify(text, &judged).map_err(|error| wrong(error.to_string()))?;
+        let signed_by = signed.signers.iter().map(|key| format!("{} ({})", key.name, key.role)).collect();
+        self.measure(measure).withdrawals.push(WithdrawalReport { number, signed_by, in_force: time });
         Ok(())
     }
 

@@ -18,6 +18,7 @@ struct State {
     ends: Option<Timestamp>,
     stopped: bool,
     killed: bool,
+    withdrawn: bool,
 }
 
 /// Walks the log.
@@ -46,6 +47,8 @@ pub(super) fn check(entries: &Entries, checked: &Checked<'_>, report: &mut Repor
                     Some(Kind::LowerShare(_)) | None => {}
                 }
             }
+            Leaf::Withdrawn { measure, .. } => states.entry(measure).or_default().withdrawn = true,
+            Leaf::Activation { measure, .. } => states.entry(measure).or_default().withdrawn = false,
             Leaf::KillSwitch { measure, .. } => each(&mut states, measure.as_deref(), |state| state.killed = true),
             Leaf::KillSwitchReleased { measure, .. } => {
                 each(&mut states, measure.as_deref(), |state| state.killed = false);
@@ -76,6 +79,7 @@ fn refusal(state: Option<&State>, checked: &Checked<'_>, measure: &str, time: Ti
     match state {
         State { stopped: true, .. } => Some("that a directive of the Commission had stopped".to_owned()),
         State { killed: true, .. } => Some("that the carrier's kill switch had stopped".to_owned()),
+        State { withdrawn: true, .. } => Some("whose selectors were withdrawn".to_owned()),
         State { ends: Some(end), .. } if *end <= time => Some(format!("that a directive had ended at {end}")),
         _ if orders.iter().any(live) => None,
         _ => Some("outside the time of every order".to_owned()),

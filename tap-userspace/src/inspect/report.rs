@@ -78,6 +78,8 @@ pub struct MeasureReport {
     pub orders: Vec<OrderReport>,
     /// Activations of selector sets.
     pub activations: Vec<ActivationReport>,
+    /// Withdrawals of selector sets.
+    pub withdrawals: Vec<WithdrawalReport>,
     /// Directives of the Commission.
     pub directives: Vec<DirectiveReport>,
     /// The carrier's kill switch: thrown and taken back.
@@ -124,6 +126,17 @@ pub struct ActivationReport {
     pub signed_by: Vec<String>,
     /// When it was loaded first.
     pub loaded: Timestamp,
+}
+
+/// One person's end of a set.
+#[derive(Clone, Debug, Serialize)]
+pub struct WithdrawalReport {
+    /// Its number, one of the activations' row.
+    pub number: u64,
+    /// Who signed: name and role.
+    pub signed_by: Vec<String>,
+    /// When it was in force.
+    pub in_force: Timestamp,
 }
 
 /// A directive.

@@ -108,6 +108,14 @@ fn measure(it: &MeasureReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             activation.loaded
         )?;
     }
+    for withdrawal in &it.withdrawals {
+        let by = withdrawal.signed_by.join(", ");
+        writeln!(
+            f,
+            "  selectors withdrawn, number {}, signed by {by}, in force {}",
+            withdrawal.number, withdrawal.in_force
+        )?;
+    }
     for directive in &it.directives {
         writeln!(f, "  directive {}: {} ({})", directive.number, directive.kind, directive.reason)?;
         writeln!(

@@ -56,9 +56,9 @@ pub(super) struct Prepare {
 pub struct Documents {
     /// The order and those that extend it.
     pub orders: Vec<String>,
-    /// The selector set.
+    /// The selector set; empty where it is withdrawn.
     pub set: String,
-    /// The set's activation.
+    /// The set's activation, or the withdrawal.
     pub activation: String,
 }
 

@@ -14,10 +14,10 @@ use crate::order::{self, Order, OrderError};
 use crate::prefixes::country::CountryTable;
 use crate::run::lease::Window;
 use crate::run::{RunError, admit, facility};
-use crate::selectors::CheckedSet;
 use crate::selectors::activation::{self, Activation};
 use crate::selectors::check::{self, CheckContext};
 use crate::selectors::set::SelectorSet;
+use crate::selectors::{CheckedSet, withdrawal};
 use jiff::Timestamp;
 use tap_common::path::sample;
 
@@ -123,7 +123,7 @@ impl Terms {
             sets.iter().map(|(order, _, set, _)| MeasureSet { set, parameters: parameters(order, seed) }).collect();
         let tables = Tables::compile_measures(&measures, seed, &country)
             .map_err(|error| RunError::refused("selector set", error))?;
-        let activations = sets.iter().map(|(_, _, set, activation)| (activation.number, set.sha256)).collect();
+        let activations = sets.iter().map(|(_, _, set, number)| (*number, set.sha256)).collect();
         Ok(Prepared { tables, activations, bounds: sets.into_iter().map(|(_, bounds, ..)| bounds).collect() })
     }
 
@@ -133,7 +133,10 @@ impl Terms {
         mut bounds: Bounds,
         documents: &Documents,
         country: &CountryTable,
-    ) -> Result<(Order, Bounds, CheckedSet, Activation), RunError> {
+    ) -> Result<(Order, Bounds, CheckedSet, u64), RunError> {
+        if documents.set.is_empty() {
+            return self.withdrawn(chain, bounds, &documents.activation);
+        }
         let roots = self.roots.at(Timestamp::now());
         // A set is for the order that its activation names: the first, or one that extends it.
         let named = Activation::parse_unsigned(&documents.activation).ok().map(|activation| activation.order_sha256);
@@ -156,7 +159,24 @@ impl Terms {
         let ends = [Some(activation.valid_until), rules_end, roots.signed_until(&signed.signers)];
         let end = ends.into_iter().flatten().min().unwrap_or(activation.valid_until);
         bounds.window = Some(Window { not_before_ns: 0, not_after_ns: unix_ns(end)? });
-        Ok((order, bounds, set, activation))
+        Ok((order, bounds, set, activation.number))
+    }
+
+    /// A measure that looks for nothing: no rule, and no window in which it could have a lease.
+    fn withdrawn(
+        &self,
+        chain: Vec<Order>,
+        mut bounds: Bounds,
+        note: &str,
+    ) -> Result<(Order, Bounds, CheckedSet, u64), RunError> {
+        let refused =
+            |error: &dyn std::fmt::Display| RunError::refused(format!("measure {}: withdrawal", bounds.measure), error);
+        let it = withdrawal::verify(note, &self.roots.at(Timestamp::now())).map_err(|error| refused(&error))?;
+        it.fits(&bounds.measure, chain.iter().map(|order| &order.sha256)).map_err(|error| refused(&error))?;
+        bounds.window = None;
+        let set = CheckedSet::withdrawn(bounds.measure.clone());
+        let order = chain.into_iter().next().ok_or_else(|| RunError::Refused("a measure has no order".into()))?;
+        Ok((order, bounds, set, it.number))
     }
 }
 

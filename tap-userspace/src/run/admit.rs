@@ -16,10 +16,10 @@ use crate::keys::{self, HostKeyId, TrustRoots};
 use crate::order::Order;
 use crate::prefixes::country::CountryTable;
 use crate::prefixes::special::Special;
-use crate::selectors::CheckedSet;
-use crate::selectors::activation::{self, Activation};
+use crate::selectors::activation::{self, Activation, ActivationError};
 use crate::selectors::check::{self, CheckContext};
 use crate::selectors::set::SelectorSet;
+use crate::selectors::{CheckedSet, withdrawal};
 use jiff::Timestamp;
 use std::path::Path;
 
@@ -45,12 +45,21 @@ pub(super) struct Admitted {
     pub(super) pseudonym_key: PseudonymKey,
 }
 
-/// A selector set that may be loaded.
+/// A selector set that may be loaded, or its end.
 pub(super) struct Candidate {
-    pub(super) set: CheckedSet,
-    pub(super) activation: Activation,
+    /// None where the selectors are withdrawn.
+    pub(super) content: Option<(CheckedSet, Activation)>,
+    /// The activation's or the withdrawal's number.
+    pub(super) number: u64,
     /// The set's text and the note's, as they were signed.
     pub(super) texts: sealed::Texts,
+}
+
+impl Candidate {
+    /// Digest of the set, or what stands for it where there is none.
+    pub(super) fn set_sha256(&self) -> [u8; 32] {
+        self.content.as_ref().map_or(withdrawal::NO_SET, |(set, _)| set.sha256)
+    }
 }
 
 /// Everything but the selector sets: the host's part, and each measure's by slot.
@@ -101,6 +110,9 @@ pub(super) fn candidate(
     now: Timestamp,
 ) -> Result<Candidate, RunError> {
     let order = chain.first().ok_or_else(|| RunError::Failed("a measure has no order".into()))?;
+    if texts.set.is_empty() {
+        return withdrawn(host, chain, texts, now);
+    }
     let [set_name, activation_name] =
         ["selector set", "activation"].map(|what| format!("measure {}: {what}", order.measure.id));
     let set = SelectorSet::from_json(texts.set.as_bytes()).map_err(|error| RunError::refused(&set_name, error))?;
@@ -129,7 +141,16 @@ pub(super) fn candidate(
         }
         activation.valid_until = activation.valid_until.min(end);
     }
-    Ok(Candidate { set, activation, texts })
+    Ok(Candidate { number: activation.number, content: Some((set, activation)), texts })
+}
+
+/// One person's word that the measure looks for nothing any more.
+fn withdrawn(host: &Host, chain: &[Order], texts: sealed::Texts, now: Timestamp) -> Result<Candidate, RunError> {
+    let refused = |error: ActivationError| RunError::refused("withdrawal", error);
+    let it = withdrawal::verify(&texts.activation, &host.roots.at(now)).map_err(refused)?;
+    let id = chain.first().map_or("", |order| &order.measure.id);
+    it.fits(id, chain.iter().map(|order| &order.sha256)).map_err(refused)?;
+    Ok(Candidate { content: None, number: it.number, texts })
 }
 
 /// When a set may select, whatever the order says: activation and pseudonym key must both be in force.

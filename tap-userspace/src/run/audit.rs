@@ -169,6 +169,15 @@ impl Audit {
         })
     }
 
+    /// A withdrawal, which is in force whatever the disk takes.
+    pub(super) fn withdrawal(&self, measure: &Measure, number: u64, note: &str) {
+        if let Err(error) = self.document(Kind::Withdrawal, note) {
+            tracing::error!(%error, "a withdrawal is missing among the documents");
+        }
+        let (measure, sha256) = (measure.id().to_owned(), hex::encode(sha256(note.as_bytes())));
+        self.tell(&Leaf::Withdrawn { measure, number, sha256 });
+    }
+
     /// Rules that the generation which is about to decide has no more, because they are over. `before` is activation and
     /// rules over of each measure in the one before.
     ///

@@ -1,4 +1,4 @@
-//! Every signed document that an act went by, kept as it was signed: orders, extensions, activations, directives.
+//! Every signed document that an act went by, kept as it was signed: orders, extensions, activations, withdrawals, directives.
 //!
 //! In: a note, before the leaf of its act is written. Out: a file named by the note's digest in `documents` below the state
 //! directory, for the inspection bundle. Configuration files are replaced and what came over the socket has none; this is
@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Order,
     /// Two persons' consent to a selector set, by its digest.
     Activation,
+    /// One person's end of a selector set.
+    Withdrawal,
     /// A directive of the Commission.
     Directive,
 }
@@ -28,6 +30,7 @@ impl Kind {
         match self {
             Self::Order => "order",
             Self::Activation => "activation",
+            Self::Withdrawal => "withdrawal",
             Self::Directive => "directive",
         }
     }

@@ -174,6 +174,7 @@ fn serve(
 fn answer(agent: &Agent, request: Request) -> Response {
     match request {
         Request::Status => Response::Status(Box::new(report::status(agent))),
+        Request::SelectorsWithdraw { note } => done("withdrawal", swap::withdraw(agent, &note)),
         Request::Directive { note } => done("directive", oversight::directive(agent, &note)),
         Request::OrderExtend { note } => done("order extension", orders::extend(agent, &note)),
         Request::Stop { measure, reason } => done("stop", oversight::stop(agent, measure.as_deref(), &reason)),

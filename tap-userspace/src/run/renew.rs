@@ -66,7 +66,7 @@ fn answer(measure: &Measure, now: &Now) -> Result<Lease, String> {
     measure.cap_policy().map_err(|_too_small| "a directive left a share that is too small for a bucket")?;
     let (window, rules_end) = {
         let active = lock(&measure.active);
-        (active.window.ok_or("no selector set is active")?, active.rules_end)
+        (active.window.ok_or("no selector set is active: it was withdrawn, or none was loaded")?, active.rules_end)
     };
     // What decides has a rule that ends then; a generation without it has a later end.
     let rules_end_ns = rules_end.map_or(Ok(u64::MAX), admit::unix_ns).map_err(|error| error.to_string())?;
@@ -127,6 +127,19 @@ fn note(agent: &Agent, measure: &Measure, written: Option<Lease>, refused: Optio
     if changed {
         agent.audit.lease(measure.id(), refused.as_deref());
     }
+}
+
+/// Takes a measure's lease away until its set is another.
+///
+/// # Errors
+/// The kernel did not take it; the old one ends by itself within five seconds, and none follows.
+pub(super) fn end(agent: &Agent, measure: &Measure) -> Result<(), RunError> {
+    let _permission = lock(&agent.permission);
+    lock(&measure.active).window = None;
+    agent.with_tap(|tap| {
+        tap.set_lease(u32::from(measure.slot), Lease::default());
+        Ok(())
+    })
 }
 
 /// Takes every lease away for good: the agent stops.

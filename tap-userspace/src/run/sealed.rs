@@ -14,7 +14,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 const FILE_NAME: &str = "active.sealed";
 const INFO: &[u8] = b"gwtap active selector set 1";
 
-/// A selector set and its activation as they were signed. Its debug form shows nothing.
+/// A selector set and its activation as they were signed; no set and the withdrawal where it was withdrawn. Its debug form shows nothing.
 #[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub(super) struct Texts {
     pub(super) set: String,

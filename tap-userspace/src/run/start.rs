@@ -158,11 +158,12 @@ fn choose(
     let id = &admitted.order.measure.id;
     if let Some(texts) = sealed::read(&measure::directory(&config.state.directory, id), &host.sealing)? {
         match admit::candidate(host, &admitted.chain, texts, now) {
-            Ok(kept) if kept.activation.number > chosen.activation.number => {
+            Ok(kept) if kept.number > chosen.number => {
                 tracing::info!(
                     measure = id,
-                    number = kept.activation.number,
-                    "continuing with the set loaded at run time; bring the configuration's files up to date"
+                    number = kept.number,
+                    withdrawn = kept.content.is_none(),
+                    "continuing with what was loaded at run time; bring the configuration's files up to date"
                 );
                 chosen = kept;
             }
@@ -171,9 +172,7 @@ fn choose(
             Err(error) => tracing::info!(measure = id, %error, "the set of the last run is not used"),
         }
     }
-    state
-        .admit_start(&chosen.set.measure, chosen.activation.number, &chosen.set.sha256)
-        .map_err(|error| RunError::Refused(error.to_string()))?;
+    state.admit_start(id, chosen.number, &chosen.set_sha256()).map_err(|error| RunError::Refused(error.to_string()))?;
     Ok(chosen)
 }
 

@@ -22,6 +22,7 @@ use crate::ipfix::encode::{RuleTable, rule_table};
 use crate::limits::GENERATIONS_KEPT_MAX;
 use crate::loader::Documents;
 use crate::path::pseudonymise::ClearPolicy;
+use crate::selectors::withdrawal::{NO_SET, Withdrawal};
 use std::sync::Arc;
 
 /// Loads a set for one measure that an operator hands over at run time; the only measure need not be named.
@@ -37,13 +38,44 @@ pub(super) fn load(agent: &Agent, measure: Option<&str>, texts: Texts) -> Result
     let chain = lock(&measure.chain).clone();
     let candidate = admit::candidate(&agent.host, &chain, texts, renew::now(agent)?)?;
     lock(&agent.state)
-        .admit_next(&candidate.set.measure, candidate.activation.number)
+        .admit_next(measure.id(), candidate.number)
         .map_err(|error| RunError::Refused(error.to_string()))?;
     let slot = usize::from(measure.slot);
     activate(agent, vec![(slot, candidate)], &seed, SwapReason::Activation)?;
     // The new activation may end before the lease does.
     renew::renew(agent);
     Ok(loaded(measure))
+}
+
+/// Ends what a measure looks for, by one person's word. What decides stops at once, whatever the disk takes; tables without its
+/// rules follow.
+///
+/// # Errors
+/// What the rules refuse; or it has stopped, and could not be kept or swapped.
+pub(super) fn withdraw(agent: &Agent, note: &str) -> Result<Vec<String>, RunError> {
+    let seed = lock(&agent.loading);
+    if agent.stopping() {
+        return Err(RunError::Failed("the agent is stopping".into()));
+    }
+    let named = Withdrawal::parse_unsigned(note).map_err(|error| RunError::refused("withdrawal", error))?;
+    let measure = agent.measure(Some(&named.measure))?;
+    let chain = lock(&measure.chain).clone();
+    let texts = Texts { set: String::new(), activation: note.to_owned() };
+    // A clock in doubt stands in the way of nothing that narrows.
+    let now = renew::now(agent).unwrap_or_else(|_in_doubt| jiff::Timestamp::now());
+    let candidate = admit::candidate(&agent.host, &chain, texts, now)?;
+    lock(&agent.state)
+        .admit_next(measure.id(), candidate.number)
+        .map_err(|error| RunError::Refused(error.to_string()))?;
+    let number = candidate.number;
+    renew::end(agent, measure)?;
+    agent.audit.withdrawal(measure, number, note);
+    let slot = usize::from(measure.slot);
+    activate(agent, vec![(slot, candidate)], &seed, SwapReason::Withdrawal).map_err(|error| {
+        RunError::Failed(format!("it selects no more, but what it looked for could not be taken away: {error}"))
+    })?;
+    renew::renew(agent);
+    Ok(vec![format!("measure {}: withdrawal {number}: nothing is looked for until a later activation", measure.id())])
 }
 
 /// A generation with the same sets and another seed.
@@ -95,7 +127,8 @@ pub(super) fn activate(
     let sets =
         actives.iter().map(|active| SetNumbers { activation: active.status.generation, rules: active.status.rules });
     let generation = Generation { number, sets: sets.collect() };
-    let logged = changed.iter().try_for_each(|(measure, _, next)| agent.audit.activation(measure, next));
+    let activated = changed.iter().filter(|(_, _, next)| next.set.is_some());
+    let logged = activated.into_iter().try_for_each(|(measure, _, next)| agent.audit.activation(measure, next));
     logged.and_then(|()| agent.audit.rules_over(&agent.measures, &actives, &before))?;
     agent.audit.swap(number, why, &actives)?;
     let prepared = changed
@@ -105,7 +138,9 @@ pub(super) fn activate(
     let swapped = prepared.and_then(|()| agent.with_tap(|tap| tap.swap(number)));
     if let Err(error) = swapped {
         agent.audit.tell(&Leaf::SwapFailed { generation: number });
-        return Err(changed.iter().fold(error, |error, (measure, former, _)| undo(agent, measure, former, error)));
+        // A withdrawal is not undone: the next start keeps it, whatever the kernel has now.
+        let activated = changed.iter().filter(|(_, _, next)| next.set.is_some());
+        return Err(activated.fold(error, |error, (measure, former, _)| undo(agent, measure, former, error)));
     }
     for (measure, _, next) in changed {
         let status = &next.status;
@@ -113,7 +148,7 @@ pub(super) fn activate(
             measure = measure.id(),
             activation = status.generation,
             set = status.set_sha256,
-            "selector set loaded"
+            "the next selector set decides"
         );
     }
     for (measure, active) in agent.measures.iter().zip(actives) {
@@ -136,7 +171,11 @@ pub(super) fn loaded(measure: &Measure) -> Loaded {
 }
 
 fn active_of(measure: &Measure, candidate: Candidate, loads: u64) -> Result<Active, RunError> {
-    let Candidate { set, activation, texts } = candidate;
+    let Candidate { content, number, texts } = candidate;
+    let Some((set, activation)) = content else {
+        let status = SelectorStatus { generation: number, loads, ..SelectorStatus::default() };
+        return Ok(Active { status, texts: Some(texts), ..Active::default() });
+    };
     let window = admit::window(&measure.admitted, &activation)?;
     let valid_until = activation.valid_until;
     let status = SelectorStatus {
@@ -169,8 +208,8 @@ fn compile(agent: &Agent, actives: &[Active], seed: &Seed) -> Result<(), RunErro
 
 /// What must be there before the first record of a measure's new set.
 fn prepare(agent: &Agent, measure: &Measure, next: &Active) -> Result<(), RunError> {
+    keep(agent, measure, next)?;
     let Some(set) = &next.set else { return Ok(()) };
-    keep(agent, measure, next, &set.sha256)?;
     let generation = next.status.generation;
     let clears = measure.admitted.order.addresses.clear_addresses;
     {
@@ -193,12 +232,13 @@ fn prepare(agent: &Agent, measure: &Measure, next: &Active) -> Result<(), RunErr
 }
 
 /// Keeps set and number on disk.
-fn keep(agent: &Agent, measure: &Measure, next: &Active, set_sha256: &[u8; 32]) -> Result<(), RunError> {
+fn keep(agent: &Agent, measure: &Measure, next: &Active) -> Result<(), RunError> {
+    let set_sha256 = next.set.as_ref().map_or(NO_SET, |set| set.sha256);
     if let Some(texts) = &next.texts {
         sealed::write(&measure.directory, &agent.host.sealing, texts)?;
     }
     lock(&agent.state)
-        .keep_activation(measure.id(), next.status.generation, set_sha256)
+        .keep_activation(measure.id(), next.status.generation, &set_sha256)
         .map_err(|error| RunError::Failed(error.to_string()))
 }
 
@@ -213,8 +253,10 @@ fn keep_generation(agent: &Agent, generation: Generation) -> Result<(), RunError
 
 /// After a refusal on the way: what decides stays what it was, also for the next start.
 fn undo(agent: &Agent, measure: &Measure, former: &Active, error: RunError) -> RunError {
-    let Some(set) = &former.set else { return error };
-    match keep(agent, measure, former, &set.sha256) {
+    if former.texts.is_none() {
+        return error;
+    }
+    match keep(agent, measure, former) {
         Ok(()) => error,
         Err(second) => {
             RunError::Failed(format!("{error}; and the former set could not be kept for a restart: {second}"))

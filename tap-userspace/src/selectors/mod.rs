@@ -1,5 +1,6 @@
 //! Selector sets: what people write ([`set`]), what a condition is about ([`field`], [`values`]), checking it against the
-//! order ([`check`]), and two persons' consent ([`activation`]); how other people's indicators become a set ([`import`]).
+//! order ([`check`]), two persons' consent ([`activation`]) and its end
+//! ([`withdrawal`]); how other people's indicators become a set ([`import`]).
 
 pub mod activation;
 pub mod check;
@@ -11,6 +12,7 @@ pub mod rule;
 pub mod set;
 pub mod values;
 pub mod versions;
+pub mod withdrawal;
 
 pub use activation::Activation;
 pub use check::CheckContext;

@@ -143,6 +143,19 @@ pub struct CheckedSet {
 }
 
 impl CheckedSet {
+    /// What is left of a set that was withdrawn: nothing that a packet could satisfy.
+    #[must_use]
+    pub fn withdrawn(measure: String) -> Self {
+        Self {
+            measure,
+            version: 0,
+            sha256: super::withdrawal::NO_SET,
+            rules: Vec::new(),
+            scope: None,
+            ends: Vec::new(),
+        }
+    }
+
     /// How many rules are over at `now`.
     #[must_use]
     pub fn over(&self, now: Timestamp) -> usize {
