@@ -181,6 +181,33 @@ pub const CONTEXT_BYTES_MAX: usize = 8_192;
 /// Bytes of a stored file: what stands before a message, and the message.
 pub const STORED_FILE_BYTES_MAX: u64 = 2 * 65_535;
 
+/// The stream's name where none is configured.
+pub const JETSTREAM_STREAM_DEFAULT: &str = "gwtap";
+/// Characters of a stream's name: it stands in subjects and in names of consumers.
+pub const JETSTREAM_STREAM_BYTES_MAX: usize = 32;
+/// Copies of a message that a stream must keep: with three, one server can be lost and a majority still says what is there.
+pub const JETSTREAM_REPLICAS_MIN: usize = 3;
+/// Messages published and not acknowledged: 15 MB of the largest, what a majority of a cluster within a country takes in well under
+/// a second; a server drops a client that it cannot keep up with.
+pub const JETSTREAM_WINDOW_MESSAGES_MAX: usize = 256;
+/// Longest wait for the acknowledgement of a published message, or for an answer of a stream: electing a new leader takes seconds.
+pub const JETSTREAM_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Pings to a server; two that are not answered end the connection: noticed within 15 s, as on a line of our own.
+pub const JETSTREAM_PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A message that was handed out and not acknowledged is handed out again after this: a batch is on a slow disk within seconds.
+pub const JETSTREAM_ACK_WAIT: Duration = Duration::from_secs(30);
+/// Messages of one partition that are handed out and not acknowledged, to all receivers together: sixteen with full queues.
+pub const JETSTREAM_HANDED_OUT_MAX: i64 = 1_024;
+/// How long a receiver's wish for more stands at the server before it is said again.
+pub const JETSTREAM_PULL_EXPIRES: Duration = Duration::from_secs(20);
+/// Signs of life of a server while it has nothing to hand out; two that are missing end the session.
+pub const JETSTREAM_HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long the server remembers names of published messages, to drop repeats: most repeats follow a failed session within seconds;
+/// what comes later is stored once all the same.
+pub const JETSTREAM_DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// What cannot be stored is handed out again after this: somebody has to look, and the others go on.
+pub const JETSTREAM_REFUSED_AGAIN: Duration = Duration::from_secs(60);
+
 const _: () = assert!(BODY_BYTES_MAX + 16 + 128 <= SPOOL_ENTRY_BYTES_MAX);
 
 /// Memory of one generation's tables. Two generations are there at once while one replaces the other, and a mirror host

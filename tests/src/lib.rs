@@ -9,6 +9,7 @@ pub mod gwtap;
 pub mod kernel;
 pub mod lab;
 pub mod mirrored;
+pub mod nats;
 pub mod need;
 pub mod oracle;
 pub mod packet;

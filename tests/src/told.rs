@@ -278,6 +278,7 @@ impl Taps {
             },
             acknowledgement: export::Acknowledgement::Required,
             anonymisation: tap_userspace::ipfix::encode::Anonymisation::default(),
+            stream: None,
         };
         let (id, spool) = (HostKeyId::of(&self.key.public()), self.spool.clone());
         host.spawn("exporter", move || {

@@ -9,8 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
-use tap_tests::deployment::{Deployment, Plan, rule, selected};
+use tap_tests::deployment::{Deployment, Plan, missing, rule, selected};
 use tap_tests::gwtap;
 use tap_tests::lab::traffic::{Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Host, Lab, MIRROR_PORT, Process, wait_until};
@@ -111,26 +110,8 @@ fn killed() -> Result<()> {
         ensure!(holds, "{words}: {:?}, {} stored", books.status, books.records.len());
     }
     let lost = books.measure().counters.ring_lost;
-    let missing = in_order(&books.records)?;
+    let missing = missing(&books.records)?;
     ensure!(missing == lost, "{missing} numbers are missing, {lost} records were lost to full rings");
     println!("{rounds} kills {who:?}: {} records stored once, {lost} lost to full rings", books.records.len());
     Ok(())
-}
-
-/// Numbers that no stored record has, of those given by each CPU of each instance. The store lists records in the order of the
-/// spool: no number comes twice or before a smaller one.
-fn in_order(records: &[Value]) -> Result<u64> {
-    let mut last: BTreeMap<(String, u64), u64> = BTreeMap::new();
-    let mut missing = 0;
-    for record in records {
-        let number = |field| record.get(field).and_then(Value::as_u64).context(field);
-        let instance = record.get("instance").and_then(Value::as_str).context("instance")?;
-        let (cpu, sequence) = (number("cpu")?, number("sequence")?);
-        let expected = last.get(&(instance.to_owned(), cpu)).map_or(0, |last| last + 1);
-        ensure!(sequence >= expected, "CPU {cpu}: record {sequence} behind record {}", expected - 1);
-        missing += sequence - expected;
-        last.insert((instance.to_owned(), cpu), sequence);
-    }
-    ensure!(last.len() <= 128, "{} instances and CPUs", last.len());
-    Ok(missing)
 }

@@ -5,6 +5,7 @@ use super::log::Log;
 use crate::privilege;
 use crate::receive::Receiver;
 use crate::receive::config::ReceiveConfig;
+use crate::transport::nats;
 use anyhow::Context as _;
 use clap::Parser;
 use std::io::Write as _;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 #[derive(Debug, Parser)]
 #[command(after_help = "Example:
   gwtap receive --config /etc/gwtap/receive.toml
+  gwtap receive --config /etc/gwtap/receive.toml --from-jetstream
 
 /etc/gwtap/receive.toml:
   [listen]
@@ -39,6 +41,9 @@ pub struct Args {
     /// Configuration (TOML)
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Takes messages from the JetStream stream of [jetstream], and listens only if there is a [listen]
+    #[arg(long)]
+    from_jetstream: bool,
     /// How the log on stderr is written
     #[arg(long, value_enum, default_value_t = Log::Text)]
     log: Log,
@@ -50,8 +55,11 @@ pub struct Args {
 /// A refused configuration; a store, file or address that cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.log.begin()?;
-    let config = ReceiveConfig::read(&args.config).map_err(Refused::because)?;
+    let config = ReceiveConfig::read_for(&args.config, args.from_jetstream).map_err(Refused::because)?;
     privilege::harden(&config.privilege, &config.needs()).map_err(Refused::because)?;
+    if let Some(jetstream) = &config.jetstream {
+        nats::no_system_authorities(&jetstream.ca_file);
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     runtime.block_on(serve(config))?;
     Ok(ExitCode::SUCCESS)
@@ -75,9 +83,13 @@ async fn serve(config: ReceiveConfig) -> anyhow::Result<()> {
 }
 
 fn announce(receiver: &Receiver) -> anyhow::Result<()> {
-    let address = receiver.address()?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "gwtap receive: listening on {address}")?;
+    if let Some(address) = receiver.address() {
+        writeln!(out, "gwtap receive: listening on {address}")?;
+    }
+    if let Some((stream, hosts)) = receiver.stream() {
+        writeln!(out, "gwtap receive: taking the messages of {hosts} hosts from stream {stream}")?;
+    }
     if let Some(metrics) = receiver.metrics_address() {
         writeln!(out, "gwtap receive: metrics on http://{metrics}/metrics")?;
     }

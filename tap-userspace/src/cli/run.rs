@@ -6,6 +6,7 @@ use crate::config::{Config, DEFAULT_FILE};
 use crate::loader::Loader;
 use crate::privilege;
 use crate::run::{self, RunError};
+use crate::transport::nats;
 use anyhow::bail;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     privilege::leaks::check(&config.privilege).map_err(Refused::because)?;
     let loader = Loader::start(&args.config, args.log.word())?;
     privilege::confine(&config.privilege, &config.agent_needs()).map_err(Refused::because)?;
+    if let Some(measure) = config.measures.iter().find(|measure| measure.export.stream().is_some()) {
+        nats::no_system_authorities(&measure.export.ca_file);
+    }
     match run::run(config, loader) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(RunError::Refused(reason)) => Err(Refused::because(reason)),

@@ -1,7 +1,8 @@
 //! Bounds of the configuration's values, and what may not stand beside what.
 
-use super::{Config, CountryFormat, Measure, Mode, Synchronised};
+use super::{Acknowledgement, Config, CountryFormat, Export, Kind, Measure, Mode, Synchronised};
 use crate::limits;
+use crate::transport::nats;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -57,6 +58,7 @@ fn check_measures(config: &Config) -> Result<(), Refusal> {
 
 fn check_measure(config: &Config, measure: &Measure) -> Result<(), Refusal> {
     measure.export.receivers().try_for_each(|(endpoint, server_name)| check_receiver(config, endpoint, server_name))?;
+    check_stream(&measure.export)?;
     if measure.spool.bytes_max < limits::SPOOL_BYTES_MIN {
         return refuse(
             "spool.bytes_max",
@@ -87,6 +89,22 @@ fn check_receiver(config: &Config, endpoint: &str, server_name: &str) -> Result<
         );
     }
     Ok(())
+}
+
+/// What belongs to a stream stands beside one alone, and the stream's acknowledgement is not optional.
+fn check_stream(export: &Export) -> Result<(), Refusal> {
+    match (export.kind, &export.stream) {
+        (Kind::Ipfix, Some(_)) => {
+            refuse("export.stream", "is for kind = \"jetstream\" alone; take it out, or write the kind")
+        }
+        (Kind::Jetstream, Some(stream)) if !nats::is_stream_name(stream) => {
+            refuse("export.stream", format!("`{stream}` is no name of a stream; write letters, digits, '-' or '_'"))
+        }
+        (Kind::Jetstream, _) if export.acknowledgement == Acknowledgement::None => {
+            refuse("export.acknowledgement", "\"none\" is not for kind = \"jetstream\": its servers always acknowledge")
+        }
+        (Kind::Ipfix | Kind::Jetstream, _) => Ok(()),
+    }
 }
 
 fn check_interface(name: &str) -> Result<(), Refusal> {

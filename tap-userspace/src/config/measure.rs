@@ -43,7 +43,12 @@ pub struct SpoolSection {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
-    /// `host:port` of the receiving facility.
+    /// How messages go there.
+    #[serde(default)]
+    pub kind: Kind,
+    /// The stream that takes them; with `kind = "jetstream"` alone.
+    pub stream: Option<String>,
+    /// `host:port` of the receiving facility, or of the first of its NATS servers.
     pub endpoint: String,
     /// Name its certificate must carry.
     pub server_name: String,
@@ -55,7 +60,7 @@ pub struct Export {
     pub key_file: PathBuf,
     /// Revocation lists (PEM) of the authorities, where there are any.
     pub revocations_file: Option<PathBuf>,
-    /// Facilities that take over while the first one cannot be reached, in their order.
+    /// Facilities (or servers of the same cluster) that take over while the first one cannot be reached, in their order.
     #[serde(default)]
     pub further: Vec<FurtherReceiver>,
     /// Which template the records follow.
@@ -77,11 +82,28 @@ pub struct FurtherReceiver {
 }
 
 impl Export {
+    /// The stream, where messages go to one.
+    #[must_use]
+    pub fn stream(&self) -> Option<&str> {
+        (self.kind == Kind::Jetstream).then(|| self.stream.as_deref().unwrap_or(limits::JETSTREAM_STREAM_DEFAULT))
+    }
+
     /// Endpoint and name of every receiving facility, the preferred one first.
     pub fn receivers(&self) -> impl Iterator<Item = (&str, &str)> {
         let further = self.further.iter().map(|further| (further.endpoint.as_str(), further.server_name.as_str()));
         std::iter::once((self.endpoint.as_str(), self.server_name.as_str())).chain(further)
     }
+}
+
+/// How messages go to the receiving facility.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// IPFIX over TLS, answered by the facility itself (`docs/export.md`).
+    #[default]
+    Ipfix,
+    /// Published to a replicated NATS JetStream stream, from which the facility takes them (`docs/jetstream.md`).
+    Jetstream,
 }
 
 /// What trims the spool.

@@ -13,7 +13,7 @@ mod tests;
 pub mod transport;
 
 pub use error::ConfigError;
-pub use measure::{Acknowledgement, Export, Measure, SpoolSection};
+pub use measure::{Acknowledgement, Export, Kind, Measure, SpoolSection};
 
 use crate::limits;
 use crate::privilege::Privilege;

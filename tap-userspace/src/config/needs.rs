@@ -62,10 +62,12 @@ impl crate::receive::config::ReceiveConfig {
             .system("/sys/fs/cgroup")
             .files([&*self.tls.ca_file, &*self.tls.certificate_file, &*self.tls.key_file])
             .files(self.tls.revocations_file.as_deref())
-            .own(&self.store.directory)
-            .listen(self.listen.address.port());
-        if let Some(metrics) = self.metrics.listen {
-            reach = reach.listen(metrics.port());
+            .own(&self.store.directory);
+        let ports = self.listen.iter().map(|listen| listen.address.port());
+        reach = ports.chain(self.metrics.listen.map(|metrics| metrics.port())).fold(reach, Reach::listen);
+        if let Some(jetstream) = &self.jetstream {
+            let endpoints = jetstream.servers.iter().map(|server| server.endpoint.as_str());
+            reach = endpoints.fold(reach.file(&jetstream.ca_file), Reach::connect);
         }
         if let Some(notices) = &self.notices {
             reach = reach
@@ -78,7 +80,7 @@ impl crate::receive::config::ReceiveConfig {
     /// A port below 1024 takes a capability (ip(7), `ip_unprivileged_port_start`); port 0 is the system's choice above it.
     fn capabilities(&self) -> Keep {
         const LOW_PORTS_END: u16 = 1024;
-        match self.listen.address.port() {
+        match self.listen.as_ref().map_or(0, |listen| listen.address.port()) {
             1..LOW_PORTS_END => Keep::LowPort,
             _ => Keep::Nothing,
         }

@@ -25,9 +25,17 @@ fn the_example_is_a_configuration_and_its_comments_are_the_defaults() {
         .collect();
     let spelt_out = parse(&uncommented).unwrap();
     assert_eq!(format!("{plain:?}"), format!("{spelt_out:?}"));
-    for key in
-        ["bytes_max", "listen", "socket", "pin_directory", "template", "acknowledgement", "attach", "new_seed_at"]
-    {
+    for key in [
+        "bytes_max",
+        "listen",
+        "socket",
+        "pin_directory",
+        "kind",
+        "template",
+        "acknowledgement",
+        "attach",
+        "new_seed_at",
+    ] {
         assert!(uncommented.contains(&format!("\n{key} = ")), "{key} is not shown in the example");
     }
 }

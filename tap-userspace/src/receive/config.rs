@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::jetstream::config::JetStream;
 use crate::keys::parse_sha256;
 use crate::privilege::Privilege;
 use crate::transport::tls::TlsFiles;
@@ -14,8 +15,8 @@ use crate::transport::tls::TlsFiles;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiveConfig {
-    /// Where exporters connect to.
-    pub listen: Listen,
+    /// Where exporters connect to; a receiver that takes from a stream may do without.
+    pub listen: Option<Listen>,
     /// Certificates.
     pub tls: Tls,
     /// Where messages are stored.
@@ -31,6 +32,8 @@ pub struct ReceiveConfig {
     pub privilege: Privilege,
     /// Notices to the Commission; without it receipts are verified and stored, and nobody is told.
     pub notices: Option<Notices>,
+    /// The stream that messages are taken from with `--from-jetstream`; without that word it is not there.
+    pub jetstream: Option<JetStream>,
 }
 
 /// `[notices]`
@@ -155,16 +158,28 @@ pub enum ConfigError {
 }
 
 impl ReceiveConfig {
-    /// Reads `path`; relative paths in it count from its directory.
+    /// Reads `path` for a facility that listens; relative paths in it count from its directory.
     ///
     /// # Errors
     /// The file, its TOML, or a value that cannot be meant.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_for(path, false)
+    }
+
+    /// The same for one that takes from a stream (too, if it has `[listen]`), where `from_jetstream` says so.
+    ///
+    /// # Errors
+    /// As [`ReceiveConfig::read`].
+    pub fn read_for(path: &Path, from_jetstream: bool) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })?;
-        config.check().map_err(|(key, reason)| ConfigError::Value { path: path.to_owned(), key, reason })?;
+        config.choose(from_jetstream).and_then(|()| config.check()).map_err(|(key, reason)| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            reason,
+        })?;
         let base = path.parent().unwrap_or(Path::new("."));
         let tls = &mut config.tls;
         let files = [&mut tls.ca_file, &mut tls.certificate_file, &mut tls.key_file, &mut config.store.directory];
@@ -176,7 +191,26 @@ impl ReceiveConfig {
                 *file = base.join(&*file);
             }
         }
+        if let Some(jetstream) = &mut config.jetstream {
+            jetstream.ca_file = base.join(&jetstream.ca_file);
+        }
         Ok(config)
+    }
+
+    /// Where messages come from.
+    fn choose(&mut self, from_jetstream: bool) -> Result<(), (String, String)> {
+        match (from_jetstream, &self.jetstream, &self.listen) {
+            (true, None, _) => Err(("jetstream".into(), "is missing, and --from-jetstream asks for it".into())),
+            (false, _, None) => Err((
+                "listen.address".into(),
+                "is missing; write where exporters connect to, or start with --from-jetstream".into(),
+            )),
+            (true, Some(_), _) => Ok(()),
+            (false, _, Some(_)) => {
+                self.jetstream = None;
+                Ok(())
+            }
+        }
     }
 
     fn check(&self) -> Result<(), (String, String)> {
@@ -195,6 +229,9 @@ impl ReceiveConfig {
             if let Some(other) = ids.insert(id, index) {
                 return Err((key("id"), format!("is the same as host[{other}].id")));
             }
+        }
+        if let Some(jetstream) = &self.jetstream {
+            jetstream.check(&ids.into_keys().collect())?;
         }
         if let Some(notices) = &self.notices {
             if notices.name.is_empty() || notices.name.len() > crate::limits::ID_BYTES_MAX {

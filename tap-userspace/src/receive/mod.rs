@@ -7,6 +7,8 @@
 //! Receipts of taps become notices to the Commission ([`crate::notice`]) before their message is stored; one that does not count
 //! is set aside, and what comes after it goes on.
 //!
+//! Messages may also be taken from a JetStream stream ([`jetstream`]), into the same store.
+//!
 //! A connection: [`session`] takes messages apart as far as its templates and identity ask, [`file`] makes the file's
 //! octets, [`store`] writes them. [`read`] reads the store back.
 //!
@@ -14,6 +16,7 @@
 
 pub mod config;
 pub mod file;
+pub mod jetstream;
 pub mod metrics;
 pub mod read;
 mod session;
@@ -37,9 +40,11 @@ use crate::limits::RECEIVE_CONNECTIONS_MAX;
 use crate::notice::intake::Intake;
 use crate::notice::outbox::{Outbox, OutboxError};
 use crate::notice::send::Sender;
+use crate::transport::nats::NatsError;
 use crate::transport::rotating::Rotating;
 use crate::transport::tls::{self, TlsError, TlsFiles};
 use config::ReceiveConfig;
+use jetstream::Partition;
 use read::ReadError;
 use status::ReceiveStatus;
 use store::{Store, StoreError};
@@ -50,6 +55,9 @@ pub enum ReceiveError {
     /// Certificates or keys.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A server of a stream.
+    #[error("jetstream: {0}")]
+    Stream(#[from] NatsError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,11 +88,12 @@ pub enum ReceiveError {
 /// A receiving facility that listens.
 #[derive(Debug)]
 pub struct Receiver {
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     metrics: Option<TcpListener>,
     shared: Arc<Shared>,
     credentials: Rotating<rustls::ServerConfig>,
     sender: Option<Sender>,
+    partitions: Vec<Partition>,
 }
 
 /// What all sessions share.
@@ -104,7 +113,11 @@ impl Receiver {
     pub async fn bind(config: ReceiveConfig) -> Result<Self, ReceiveError> {
         let credentials = Rotating::new(config.tls.files(), tls::server)?;
         let store = Store::open(&config.store.directory)?;
-        let listener = listen("listen.address", config.listen.address).await?;
+        let listener = match &config.listen {
+            Some(at) => Some(listen("listen.address", at.address).await?),
+            None => None,
+        };
+        let partitions = jetstream::partitions(&config)?;
         let metrics = match config.metrics.listen {
             Some(address) => Some(listen("metrics.listen", address).await?),
             None => None,
@@ -131,15 +144,20 @@ impl Receiver {
             .await
             .map_err(|error| ReceiveError::Thread(error.to_string()))??;
         let shared = Arc::new(Shared { config, store, status, intake });
-        Ok(Self { listener, metrics, shared, credentials, sender })
+        Ok(Self { listener, metrics, shared, credentials, sender, partitions })
     }
 
-    /// Where it listens (with the port that the system chose for port 0).
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// Where it listens (with the port that the system chose for port 0), if it does.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// The stream that it takes from, and the number of hosts whose messages it takes.
+    #[must_use]
+    pub fn stream(&self) -> Option<(&str, usize)> {
+        let jetstream = self.shared.config.jetstream.as_ref()?;
+        Some((&jetstream.stream, self.partitions.len()))
     }
 
     /// Where its metrics page is.
@@ -165,13 +183,17 @@ impl Receiver {
         if let Some(sender) = self.sender.take() {
             sessions.spawn(sender.run(shutdown.clone()));
         }
+        for partition in std::mem::take(&mut self.partitions) {
+            let (shared, stop) = (Arc::clone(&self.shared), shutdown.clone());
+            sessions.spawn(async move { partition.take(&shared, stop).await });
+        }
         loop {
             let accepted = tokio::select! {
                 () = stopped(&mut shutdown) => break,
                 Some(_ended) = sessions.join_next(), if !sessions.is_empty() => continue,
                 // Sessions that are open go on as they began.
                 () = self.credentials.changed() => continue,
-                accepted = self.listener.accept() => accepted,
+                accepted = accept(self.listener.as_ref()) => accepted,
             };
             let (Ok((stream, _peer)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
                 self.shared.status.refused("too_many");
@@ -204,6 +226,13 @@ async fn serve_one(shared: &Shared, acceptor: &TlsAcceptor, stream: TcpStream, s
             status.refused(error.code());
             tracing::warn!(code = error.code(), %error, "session ended");
         }
+    }
+}
+
+async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 

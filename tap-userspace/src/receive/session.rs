@@ -23,6 +23,7 @@ use crate::ipfix::{encode, template};
 use crate::limits::{CONNECT_MAX, EXPORT_STALL_MAX, RECEIVE_QUEUE_MESSAGES_MAX};
 use crate::notice::intake::{Intake, Said};
 use crate::notice::outbox::OutboxError;
+use crate::transport::nats::NatsError;
 use crate::transport::{ALPN, alive, frame, tls};
 
 /// Why a session ended before its time. No variant can carry a record.
@@ -50,6 +51,8 @@ pub(super) enum SessionError {
     Outbox(#[from] OutboxError),
     #[error("the exporter does not take its acknowledgements")]
     Stalled,
+    #[error(transparent)]
+    Stream(#[from] NatsError),
 }
 
 impl SessionError {
@@ -66,6 +69,7 @@ impl SessionError {
             Self::Store(_) => "store",
             Self::Outbox(_) => "outbox",
             Self::Stalled => "stalled",
+            Self::Stream(error) => error.code(),
         }
     }
 
@@ -75,20 +79,20 @@ impl SessionError {
             Self::Decode { .. } | Self::Identity { .. } | Self::Templates(_) => Some(self.to_string()),
             Self::Host(reason) => Some((*reason).to_owned()),
             Self::Store(_) | Self::Outbox(_) => Some("it cannot store at present".to_owned()),
-            Self::Tls(_) | Self::Slow | Self::Certificate | Self::Io(_) | Self::Stalled => None,
+            Self::Tls(_) | Self::Slow | Self::Certificate | Self::Io(_) | Self::Stalled | Self::Stream(_) => None,
         }
     }
 }
 
 /// A message that waits to be stored.
-struct Item {
+pub(super) struct Item {
     /// `None`: another exporter's.
-    identity: Option<Identity>,
-    contents: Vec<u8>,
+    pub(super) identity: Option<Identity>,
+    pub(super) contents: Vec<u8>,
     /// Packet records in it.
-    records: u64,
+    pub(super) records: u64,
     /// Receipts in it, of which nothing is verified.
-    receipts: Vec<Said>,
+    pub(super) receipts: Vec<Said>,
 }
 
 pub(super) async fn run(
@@ -169,7 +173,7 @@ async fn read<R: AsyncRead + Unpin>(
 }
 
 /// One message taken apart; `None` when it says nothing but what its templates mean.
-fn take(
+pub(super) fn take(
     bytes: &[u8],
     number: u64,
     templates: &mut Templates,
@@ -266,7 +270,7 @@ fn groups(items: impl Iterator<Item = Item>, peer_messages: &mut u64) -> Groups 
     groups
 }
 
-fn count(status: &ReceiveStatus, stored: &Stored) {
+pub(super) fn count(status: &ReceiveStatus, stored: &Stored) {
     status.stored_messages.fetch_add(stored.messages, Relaxed);
     status.stored_records.fetch_add(stored.records, Relaxed);
     status.stored_bytes.fetch_add(stored.bytes, Relaxed);
@@ -275,11 +279,18 @@ fn count(status: &ReceiveStatus, stored: &Stored) {
 
 /// Waits for the disk where waiting is allowed. Notices come first: what is stored may be acknowledged by any later batch.
 async fn blocking(place: Arc<Place>, group: Group, intake: Arc<Intake>) -> Result<Stored, SessionError> {
-    let act = move || {
+    on_disk(move || {
         intake.take(&group.receipts)?;
         Ok(place.store(group.first, &group.messages)?)
-    };
-    match tokio::task::spawn_blocking(act).await {
+    })
+    .await
+}
+
+/// Runs `work` where it may wait for the disk.
+pub(super) async fn on_disk(
+    work: impl FnOnce() -> Result<Stored, SessionError> + Send + 'static,
+) -> Result<Stored, SessionError> {
+    match tokio::task::spawn_blocking(work).await {
         Ok(stored) => stored,
         Err(error) => Err(SessionError::Io(std::io::Error::other(error))),
     }

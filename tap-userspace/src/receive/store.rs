@@ -147,6 +147,18 @@ impl Place {
     /// # Errors
     /// The file system; what was durable before stays so, and nothing new counts.
     pub fn store(&self, first: u64, messages: &[StoredMessage]) -> Result<Stored, StoreError> {
+        self.keep(Some(first), messages)
+    }
+
+    /// Makes `messages` durable, each for itself: nothing is said of what is below, which may still come.
+    ///
+    /// # Errors
+    /// As [`Place::store`].
+    pub fn store_apart(&self, messages: &[StoredMessage]) -> Result<Stored, StoreError> {
+        self.keep(None, messages)
+    }
+
+    fn keep(&self, first: Option<u64>, messages: &[StoredMessage]) -> Result<Stored, StoreError> {
         // Two connections may bring the same spool's messages: one batch at a time.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out: after an error the next batch begins anew, as after a start. A name that this one gave may not be durable
@@ -163,7 +175,9 @@ impl Place {
         for StoredMessage { sequence, contents, records } in messages {
             let path = self.path(*sequence);
             let temporary = self.directory.join(format!(".{sequence:020}.new"));
-            if *sequence < known || written.iter().any(|(_, other, _)| *other == path) || exists(&path)? {
+            // What is below may be known not to come on one way, and come on the other.
+            let passed = first.is_some() && *sequence < known;
+            if passed || written.iter().any(|(_, other, _)| *other == path) || exists(&path)? {
                 result.repeated += 1;
                 continue;
             }
@@ -181,6 +195,10 @@ impl Place {
         if !written.is_empty() {
             sync_directory(&self.directory)?;
         }
+        let Some(first) = first else {
+            *next = Some(known);
+            return Ok(result);
+        };
         let mut reached = known.max(first);
         while exists(&self.path(reached))? {
             reached = reached.saturating_add(1);
@@ -300,6 +318,19 @@ mod tests {
         assert_eq!((stored.messages, stored.records, stored.repeated, stored.through), (1, 10, 2, Some(1)));
         assert_eq!(fs::read(place.path(0)).unwrap(), b"message 0");
         assert_eq!(fs::read(place.path(1)).unwrap(), b"one");
+    }
+
+    #[test]
+    fn what_comes_apart_is_stored_whatever_was_said_of_it_on_another_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let place = store.spool(&HOST, &SPOOL);
+        // A session says that nothing below 9 is owed: it is in a stream.
+        assert_eq!(place.store(9, &files(&[9])).unwrap().through, Some(9));
+        let stored = place.store_apart(&files(&[5, 4, 9, 5])).unwrap();
+        assert_eq!((stored.messages, stored.repeated, stored.through), (2, 2, None));
+        assert_eq!(fs::read(place.path(4)).unwrap(), b"message 4");
+        assert_eq!(place.store(10, &files(&[10])).unwrap().through, Some(10));
     }
 
     #[test]

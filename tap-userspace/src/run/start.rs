@@ -294,6 +294,7 @@ pub(super) fn export(
             } else {
                 Anonymisation::Deterministic
             },
+            stream: export.stream().map(str::to_owned),
         };
         let (spool, status) = (measure.spool.clone(), Arc::clone(&measure.export));
         runtime.spawn(export::run(config, agent.host.host_key, spool, status, shutdown.clone()))

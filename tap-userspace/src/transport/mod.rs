@@ -2,7 +2,9 @@
 //! cut out of the stream. Bounded by the 65,535 octets of a message.
 
 pub mod alive;
+pub(crate) mod backoff;
 pub mod frame;
+pub mod nats;
 pub mod rotating;
 pub mod tls;
 

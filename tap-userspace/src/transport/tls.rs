@@ -103,7 +103,7 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
 }
 
 /// Who may have signed the listening side's certificate, and which are revoked.
-fn server_verifier(files: &TlsFiles) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+pub(super) fn server_verifier(files: &TlsFiles) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities(&files.ca)?), provider());
     let verifier = match &files.revocations {
         None => verifier,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tap_userspace::control::status::{MeasureStatus, Status};
 
@@ -43,6 +43,27 @@ pub fn lost(status: &Status) -> u64 {
 
 fn lost_of(measure: &MeasureStatus) -> u64 {
     measure.counters.ring_lost + measure.records.refused
+}
+
+/// Numbers that no stored record has, of those given by each CPU of each instance. The store lists records in the order of the
+/// spool: no number comes twice or before a smaller one.
+///
+/// # Errors
+/// One does.
+pub fn missing(records: &[Value]) -> Result<u64> {
+    let mut last: BTreeMap<(String, u64), u64> = BTreeMap::new();
+    let mut missing = 0;
+    for record in records {
+        let number = |field| record.get(field).and_then(Value::as_u64).context(field);
+        let instance = record.get("instance").and_then(Value::as_str).context("instance")?;
+        let (cpu, sequence) = (number("cpu")?, number("sequence")?);
+        let expected = last.get(&(instance.to_owned(), cpu)).map_or(0, |last| last + 1);
+        ensure!(sequence >= expected, "CPU {cpu}: record {sequence} behind record {}", expected - 1);
+        missing += sequence - expected;
+        last.insert((instance.to_owned(), cpu), sequence);
+    }
+    ensure!(last.len() <= 128, "{} instances and CPUs", last.len());
+    Ok(missing)
 }
 
 impl Deployment {

@@ -19,7 +19,7 @@ use tap_userspace::keys::{HostKeyId, PublicKey};
 
 use crate::gwtap;
 
-pub use books::{Books, lost, selected};
+pub use books::{Books, lost, missing, selected};
 pub use certificates::Authority;
 pub use identities::{Identities, identities};
 pub use measure::{MeasurePlan, rule, rule_on, with_payload};

@@ -124,6 +124,7 @@ impl Kit {
             },
             acknowledgement,
             anonymisation: Anonymisation::Deterministic,
+            stream: None,
         };
         let status = Arc::new(ExportStatus::default());
         let (stop, shutdown) = watch::channel(false);

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::ipfix::decode::DecodeError;
 use crate::path::spool::SpoolError;
+use crate::transport::nats::NatsError;
 use crate::transport::tls::TlsError;
 
 /// Why an export session ended, or why none can begin.
@@ -49,6 +50,9 @@ pub enum ExportError {
     /// An acknowledgement of something else.
     #[error("the receiving facility acknowledges {0}")]
     Acknowledgement(&'static str),
+    /// A stream, or the way to it.
+    #[error(transparent)]
+    Stream(#[from] NatsError),
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -77,6 +81,7 @@ impl ExportError {
             Self::Closed => "closed",
             Self::Decode(_) => "answer",
             Self::Acknowledgement(_) => "acknowledgement",
+            Self::Stream(error) => error.code(),
             Self::Spool(_) => "spool",
             Self::Message { .. } => "message",
         }

@@ -1,4 +1,5 @@
-//! Export: from the spool to the receiving facility, over TLS with both sides authenticated, as IPFIX.
+//! Export: from the spool to the receiving facility, over TLS with both sides authenticated, as IPFIX; or to a JetStream stream, from
+//! which the facility takes it.
 //!
 //! In: the spool's messages. Out: the same messages with header and identity on the wire, and what the peer's
 //! acknowledgements let the spool forget. It must never see a clear address that the order does not clear: it reads
@@ -13,13 +14,15 @@
 //!
 //! [`EXPORT_WINDOW_MESSAGES_MAX`]: crate::limits::EXPORT_WINDOW_MESSAGES_MAX
 
-mod backoff;
 mod connect;
 mod error;
+mod jetstream;
+mod outgoing;
 mod session;
 mod status;
 mod window;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -32,8 +35,12 @@ pub use status::ExportStatus;
 use crate::ipfix::encode::Anonymisation;
 use crate::keys::HostKeyId;
 use crate::path::spool::Spool;
+use crate::transport::backoff;
+use crate::transport::nats::Server;
+use crate::transport::nats::named::Credentials;
 use crate::transport::rotating::Rotating;
-use crate::transport::tls::{self, TlsFiles};
+use crate::transport::tls::TlsFiles;
+use outgoing::Outgoing;
 use window::Window;
 
 /// What trims the spool.
@@ -67,6 +74,23 @@ pub struct ExportConfig {
     pub acknowledgement: Acknowledgement,
     /// How addresses are pseudonymised, as the session declares it (RFC 6235).
     pub anonymisation: Anonymisation,
+    /// The JetStream stream that takes the messages; `None`: the receivers speak IPFIX themselves.
+    pub stream: Option<String>,
+}
+
+/// A receiver as this process connects to it.
+enum Target {
+    Ipfix(connect::Receiver),
+    Stream(Server, String),
+}
+
+impl Target {
+    fn new(receiver: &Receiver, stream: Option<&String>) -> Result<Self, ExportError> {
+        match stream {
+            None => Ok(Self::Ipfix(connect::Receiver::new(receiver)?)),
+            Some(stream) => Ok(Self::Stream(Server::new(&receiver.endpoint, &receiver.server_name)?, stream.clone())),
+        }
+    }
 }
 
 /// Exports until `shutdown` turns true (or its sender is gone). Connections that fail are tried again for ever; every
@@ -81,19 +105,21 @@ pub async fn run(
     status: Arc<ExportStatus>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), ExportError> {
-    let receivers: Vec<_> = config.receivers.iter().map(connect::Receiver::new).collect::<Result<_, _>>()?;
-    let mut credentials = Rotating::new(config.tls.clone(), tls::client)?;
+    let target = |receiver| Target::new(receiver, config.stream.as_ref());
+    let receivers: Vec<_> = config.receivers.iter().map(target).collect::<Result<_, _>>()?;
+    let mut credentials = Rotating::new(config.tls.clone(), Credentials::read)?;
     let mut window = Window::new(spool.recovered_sequence());
     let mut failures: u32 = 0;
     let mut turns = receivers.iter().cycle();
     while let Some(receiver) = turns.next() {
         let began = Instant::now();
         let sent_before = status.progress();
-        let connector = TlsConnector::from(credentials.current());
+        let current = credentials.current();
+        let outgoing = Outgoing::new(host, &spool, &status, &mut window);
         let ended = tokio::select! {
             () = stopped(&mut shutdown) => return Ok(()),
             () = credentials.changed() => None,
-            ended = session(receiver, &connector, &config, host, &spool, &status, &mut window) => Some(ended),
+            ended = session(receiver, &current, &config, outgoing, &status) => Some(ended),
         };
         status.ended(ended.as_ref());
         let seconds = began.elapsed().as_secs();
@@ -121,24 +147,48 @@ pub async fn run(
 
 /// One connection from beginning to end; there is always a reason why it ends.
 async fn session(
-    receiver: &connect::Receiver,
-    connector: &TlsConnector,
+    receiver: &Target,
+    credentials: &Credentials,
     config: &ExportConfig,
-    host: HostKeyId,
-    spool: &Spool,
+    outgoing: Outgoing<'_>,
     status: &ExportStatus,
-    window: &mut Window,
 ) -> ExportError {
-    let connection = match receiver.connect(connector, config.acknowledgement).await {
-        Ok(connection) => connection,
-        Err(error) => return error,
+    let ended = match receiver {
+        Target::Ipfix(receiver) => ipfix(receiver, credentials, config, outgoing, status).await,
+        Target::Stream(server, stream) => published(server, stream, credentials, config, outgoing, status).await,
     };
-    status.connected(connection.acknowledges);
-    tracing::info!(acknowledges = connection.acknowledges, "export session began");
-    match session::run(connection, config, host, spool, status, window).await {
+    match ended {
         Ok(never) => match never {},
         Err(error) => error,
     }
+}
+
+async fn ipfix(
+    receiver: &connect::Receiver,
+    credentials: &Credentials,
+    config: &ExportConfig,
+    outgoing: Outgoing<'_>,
+    status: &ExportStatus,
+) -> Result<Infallible, ExportError> {
+    let connector = TlsConnector::from(Arc::clone(&credentials.plain));
+    let connection = receiver.connect(&connector, config.acknowledgement).await?;
+    status.connected(connection.acknowledges);
+    tracing::info!(acknowledges = connection.acknowledges, "export session began");
+    session::run(connection, config, outgoing).await
+}
+
+async fn published(
+    server: &Server,
+    stream: &str,
+    credentials: &Credentials,
+    config: &ExportConfig,
+    outgoing: Outgoing<'_>,
+    status: &ExportStatus,
+) -> Result<Infallible, ExportError> {
+    let link = jetstream::connect(server, credentials, outgoing.host, stream).await?;
+    status.connected(true);
+    tracing::info!(stream, "export session began");
+    jetstream::run(link, stream, config, outgoing).await
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {

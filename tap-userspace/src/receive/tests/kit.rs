@@ -183,6 +183,7 @@ impl Kit {
             tls: self.files(name),
             acknowledgement: how,
             anonymisation: Anonymisation::Deterministic,
+            stream: None,
         };
         let status = Arc::new(ExportStatus::default());
         let (stop, shutdown) = watch::channel(false);

@@ -66,6 +66,7 @@ async fn a_facility_under_another_name_is_refused() {
         tls: kit.files("host"),
         acknowledgement: Acknowledgement::Required,
         anonymisation: Default::default(),
+        stream: None,
     };
     let status = Arc::new(export::ExportStatus::default());
     let task = tokio::spawn(export::run(config, HOST, spool.clone(), Arc::clone(&status), shutdown));
@@ -142,7 +143,7 @@ async fn a_taken_address_and_a_missing_file_are_named() {
     let port = receiver.address.port();
     let mut config = ReceiveConfig::read(&kit.path("receive.toml")).unwrap();
     config.store.directory = kit.path("another-store");
-    config.listen.address.set_port(port);
+    config.listen.as_mut().unwrap().address.set_port(port);
     let error = crate::receive::Receiver::bind(config.clone()).await.unwrap_err().to_string();
     assert!(error.contains("listen.address"), "{error}");
     config.tls.key_file = kit.path("absent.key");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::limits::{RECONNECT_MAX, RECONNECT_MIN};
 
 /// The pause after `failures` sessions without progress.
-pub(super) fn pause(failures: u32) -> Duration {
+pub(crate) fn pause(failures: u32) -> Duration {
     let mut random = [0; 4];
     // Without random octets the pause is the shortest of its range: harmless for one host.
     if getrandom::fill(&mut random).is_err() {
