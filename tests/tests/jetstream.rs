@@ -114,8 +114,12 @@ fn through_a_stream(deployment: &Deployment) -> Result<()> {
         "[receiving_facility]\n",
         &format!("[receiving_facility]\nfurther_endpoints = {further:?}\n"),
     )?;
-    std::fs::remove_file(deployment.file("order.note"))?;
+    let [_, activation] = deployment.set(1);
+    for file in [deployment.file("order.note"), activation] {
+        std::fs::remove_file(file)?;
+    }
     deployment.sign_order("order.toml", "order.note")?;
+    deployment.activate(1)?;
     let table = |head: &str, endpoint: &String| {
         format!("\n[[{head}]]\nendpoint = \"{endpoint}\"\nserver_name = \"{SERVER_NAME}\"\n")
     };
@@ -136,7 +140,8 @@ fn killed(program: PathBuf) -> Result<()> {
     let mut way = Way::new(program)?;
     let mut receiver = way.receiver("receive.toml")?;
     way.cluster.settle().with_context(|| receiver.output())?;
-    let mut agent = way.agent()?;
+    // From the first frame on there is a program.
+    let mut agent = way.deployment.start_agent(&way.lab.mirror)?;
     let answers = |way: &Way| way.deployment.status().is_ok_and(|status| selected(&status) > 0);
     way.lab.start_mirror()?;
     let load = way.load()?;
@@ -189,7 +194,7 @@ fn shared(program: PathBuf) -> Result<()> {
     let mut first = way.receiver("receive.toml")?;
     let second = way.receiver("receive-2.toml")?;
     way.cluster.settle().with_context(|| first.output())?;
-    let agent = way.agent()?;
+    let agent = way.deployment.start_agent(&way.lab.mirror)?;
     way.lab.start_mirror()?;
     let load = way.load()?;
     let stored = |store: &str| records(&way.deployment, store).is_ok_and(|records| !records.is_empty());
