@@ -41,8 +41,12 @@ fn systemd_accepts_the_units() {
 
 #[test]
 fn the_receiving_sides_example_is_a_configuration() {
-    let config = tap_userspace::receive::config::ReceiveConfig::read(&deploy().join("receive.example.toml")).unwrap();
+    let example = deploy().join("receive.example.toml");
+    let config = tap_userspace::receive::config::ReceiveConfig::read(&example).unwrap();
     assert_eq!(config.hosts.len(), 1);
+    assert!(config.jetstream.is_none(), "it takes from no stream without being told to");
+    let config = tap_userspace::receive::config::ReceiveConfig::read_for(&example, true).unwrap();
+    assert_eq!(config.jetstream.unwrap().servers.len(), 1);
     assert!(config.tls.ca_file.is_absolute() || config.tls.ca_file.starts_with(deploy()), "paths are the file's own");
 }
 

@@ -62,6 +62,30 @@ fn further_receiving_facilities_are_read_and_checked_as_the_first() {
     }
 }
 
+#[test]
+fn a_stream_is_named_where_messages_go_to_one_and_nowhere_else() {
+    const KIND: &str = "# kind = \"ipfix\"";
+    let stream = |text: &str| {
+        parse(text).map(|config| config.measures.first().and_then(|measure| measure.export.stream().map(str::to_owned)))
+    };
+    assert_eq!(stream(EXAMPLE).unwrap(), None);
+    let published = EXAMPLE.replacen(KIND, "kind = \"jetstream\"", 1);
+    assert_eq!(stream(&published).unwrap().as_deref(), Some("gwtap"));
+    let with = |line: &str| published.replacen("\n[measure.export]\n", &format!("\n[measure.export]\n{line}\n"), 1);
+    assert_eq!(stream(&with("stream = \"m-1\"")).unwrap().as_deref(), Some("m-1"));
+    for (text, message) in [
+        (with("stream = \"a.b\""), "measure[0].export.stream: `a.b` is no name"),
+        (with("acknowledgement = \"none\""), "measure[0].export.acknowledgement: \"none\" is not for"),
+        (
+            EXAMPLE.replacen("\n[measure.export]\n", "\n[measure.export]\nstream = \"gwtap\"\n", 1),
+            "measure[0].export.stream: is for kind = \"jetstream\" alone",
+        ),
+    ] {
+        let refused = stream(&text).unwrap_err().to_string();
+        assert!(refused.contains(message), "{refused}");
+    }
+}
+
 /// The example with its optional section taken out of its comment.
 fn with_transport() -> String {
     let (section, rest): (Vec<&str>, Vec<&str>) = EXAMPLE.lines().partition(|line| line.starts_with("#   "));

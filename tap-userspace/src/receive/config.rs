@@ -328,6 +328,38 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_is_taken_from_where_the_word_and_the_table_say_so() {
+        let host = format!("[[host]]\nid = \"{}\"\ncertificate_sha256 = \"{}\"\n", "aa".repeat(32), "bb".repeat(32));
+        let server = "[[jetstream.server]]\nendpoint = \"nats.example:4222\"\nserver_name = \"nats.example\"\n";
+        let table = |rest: &str| format!("{host}[jetstream]\nca_file = \"ca.pem\"\n{rest}\n");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("receive.toml");
+        let read = |text: &str, from_jetstream| {
+            std::fs::write(&path, text).unwrap();
+            ReceiveConfig::read_for(&path, from_jetstream)
+        };
+        let whole = text(&(table("") + server));
+        let config = read(&whole, true).unwrap();
+        let stream = config.jetstream.unwrap();
+        assert!(stream.takes(&[0xaa; 32]) && stream.stream == "gwtap" && config.listen.is_some());
+        assert!(read(&whole, false).unwrap().jetstream.is_none());
+        let (_, unheard) = whole.split_once("[tls]").unwrap();
+        let unheard = format!("[tls]{unheard}");
+        assert!(read(&unheard, true).unwrap().listen.is_none());
+        for (text, from_jetstream, named) in [
+            (unheard.as_str(), false, "listen.address: is missing"),
+            (&text(&host), true, "jetstream: is missing"),
+            (&text(&(table("stream = \"a.b\"") + server)), true, "jetstream.stream: `a.b`"),
+            (&text(&(table("hosts = [\"cc\"]") + server)), true, "jetstream.hosts: cc"),
+            (&text(&table("server = []")), true, "jetstream.server: is missing"),
+            (&text(&(table("") + &server.replace("nats.example\"", "n n\""))), true, "jetstream.server[0]"),
+        ] {
+            let error = read(text, from_jetstream).unwrap_err().to_string();
+            assert!(error.contains(named), "{named}: {error}");
+        }
+    }
+
+    #[test]
     fn a_host_is_admitted_with_its_own_certificate_only() {
         let colons = vec!["BB"; 32].join(":");
         let host = format!("[[host]]\nid = \"{}\"\ncertificate_sha256 = \"{colons}\"\n", "aa".repeat(32));
