@@ -66,8 +66,8 @@ impl crate::receive::config::ReceiveConfig {
         let ports = self.listen.iter().map(|listen| listen.address.port());
         reach = ports.chain(self.metrics.listen.map(|metrics| metrics.port())).fold(reach, Reach::listen);
         if let Some(jetstream) = &self.jetstream {
-            let endpoints = jetstream.servers.iter().map(|server| server.endpoint.as_str());
-            reach = endpoints.fold(reach.file(&jetstream.ca_file), Reach::connect);
+            let endpoints = jetstream.servers.iter().map(|server| server.endpoint.to_string());
+            reach = endpoints.fold(reach.file(&jetstream.ca_file), |reach, endpoint| reach.connect(&endpoint));
         }
         if let Some(notices) = &self.notices {
             reach = reach

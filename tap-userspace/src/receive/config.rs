@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn a_stream_is_taken_from_where_the_word_and_the_table_say_so() {
         let host = format!("[[host]]\nid = \"{}\"\ncertificate_sha256 = \"{}\"\n", "aa".repeat(32), "bb".repeat(32));
-        let server = "[[jetstream.server]]\nendpoint = \"nats.example:4222\"\nserver_name = \"nats.example\"\n";
+        let server = "[[jetstream.server]]\nendpoint = \"192.0.2.1:4222\"\nserver_name = \"nats.example\"\n";
         let table = |rest: &str| format!("{host}[jetstream]\nca_file = \"ca.pem\"\n{rest}\n");
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("receive.toml");

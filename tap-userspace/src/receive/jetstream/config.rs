@@ -1,13 +1,14 @@
 //! `[jetstream]`: where `gwtap receive --from-jetstream` takes messages from.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use crate::keys::parse_sha256;
 use crate::limits::JETSTREAM_STREAM_DEFAULT;
-use crate::transport::nats::{Server, is_stream_name};
+use crate::transport::nats::{NatsError, Server, is_stream_name};
 
 /// `[jetstream]`
 #[derive(Clone, Debug, Deserialize)]
@@ -31,10 +32,17 @@ pub struct JetStream {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamServer {
-    /// `host:port`.
-    pub endpoint: String,
+    /// `address:port`: this process looks no names up.
+    pub endpoint: SocketAddr,
     /// Name that its certificate must carry.
     pub server_name: String,
+}
+
+impl StreamServer {
+    /// The same for connections.
+    pub(super) fn server(&self) -> Result<Server, NatsError> {
+        Server::new(&self.endpoint.to_string(), &self.server_name)
+    }
 }
 
 fn default_stream() -> String {
@@ -55,7 +63,7 @@ impl JetStream {
             return refuse("server", "is missing; write a table [[jetstream.server]] for each server".into());
         }
         for (index, server) in self.servers.iter().enumerate() {
-            if let Err(error) = Server::new(&server.endpoint, &server.server_name) {
+            if let Err(error) = server.server() {
                 return refuse(&format!("server[{index}]"), error.to_string());
             }
         }

@@ -19,6 +19,7 @@ use async_nats::jetstream::{AckKind, Message};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
+use self::config::StreamServer;
 use super::config::ReceiveConfig;
 use super::session::{Item, SessionError, count, on_disk};
 use super::store::StoredMessage;
@@ -49,7 +50,7 @@ pub(super) struct Partition {
 pub(super) fn partitions(config: &ReceiveConfig) -> Result<Vec<Partition>, ReceiveError> {
     let Some(jetstream) = &config.jetstream else { return Ok(Vec::new()) };
     let files = TlsFiles { ca: jetstream.ca_file.clone(), revocations: None, ..config.tls.files() };
-    let servers = jetstream.servers.iter().map(|server| Server::new(&server.endpoint, &server.server_name));
+    let servers = jetstream.servers.iter().map(StreamServer::server);
     let servers: Vec<_> = servers.collect::<Result<_, _>>()?;
     let hosts = config.hosts.iter().filter_map(|host| parse_sha256(&host.id)).filter(|host| jetstream.takes(host));
     hosts

@@ -25,6 +25,10 @@ impl Server {
     /// # Errors
     /// One of the two cannot be meant.
     pub fn new(endpoint: &str, server_name: &str) -> Result<Self, NatsError> {
+        // An address of the web could say another port or user than the ones that were looked at.
+        if endpoint.is_empty() || endpoint.contains(['/', '@', '?', '#', '\\']) {
+            return Err(NatsError::Connect(format!("`{endpoint}` is not HOST:PORT")));
+        }
         // Under this scheme the client never speaks without TLS, whatever the server offers.
         let address = format!("tls://{endpoint}").parse().map_err(|error| NatsError::Connect(format!("{error}")))?;
         let name = ServerName::try_from(server_name.to_owned())
@@ -107,6 +111,37 @@ fn fault(event: &Event) -> Option<String> {
         Event::Connected | Event::SlowConsumer(_) | Event::Draining => None,
         Event::Disconnected | Event::LameDuckMode | Event::Closed | Event::ServerError(_) | Event::ClientError(_) => {
             Some(event.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_host_and_a_port_and_a_name() {
+        for (endpoint, host) in [
+            ("192.0.2.1:4222", "192.0.2.1"),
+            ("[2001:db8::1]:4222", "2001:db8::1"),
+            ("nats.example:4222", "nats.example"),
+        ] {
+            let server = Server::new(endpoint, "nats.example").unwrap();
+            assert_eq!((server.address.host(), server.address.port()), (host, 4222));
+            assert!(server.address.tls_required());
+        }
+        for endpoint in ["user@nats.example:4222", "nats.example/x:4222", "nats.example:99999", "", "a b:1"] {
+            assert!(Server::new(endpoint, "nats.example").is_err(), "{endpoint}");
+        }
+        assert!(matches!(Server::new("nats.example:4222", "n n"), Err(NatsError::ServerName(_))));
+    }
+
+    #[test]
+    fn every_fault_ends_a_session_and_a_greeting_does_not() {
+        assert_eq!(fault(&Event::Connected), None);
+        assert_eq!(fault(&Event::SlowConsumer(1)), None);
+        for event in [Event::Disconnected, Event::Closed, Event::LameDuckMode] {
+            assert!(fault(&event).is_some_and(|reason| !reason.is_empty()));
         }
     }
 }
