@@ -65,6 +65,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_session_with_one_message_of_the_partitions_host_is_taken() {
+        assert!(opening().len() < 3_072, "what stands in front of each message: {}", opening().len());
         let whole = [opening(), of(HOST)].concat();
         let (spool, sequence, taken) = item(&whole, &HOST).await.unwrap();
         assert_eq!((spool, sequence, taken.records), ([9; 16], 5, 0));
