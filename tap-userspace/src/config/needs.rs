@@ -67,7 +67,7 @@ impl crate::receive::config::ReceiveConfig {
         reach = ports.chain(self.metrics.listen.map(|metrics| metrics.port())).fold(reach, Reach::listen);
         if let Some(jetstream) = &self.jetstream {
             let endpoints = jetstream.servers.iter().map(|server| server.endpoint.to_string());
-            reach = endpoints.fold(reach.file(&jetstream.ca_file), |reach, endpoint| reach.connect(&endpoint));
+            reach = endpoints.fold(reach.files(jetstream.files()), |reach, endpoint| reach.connect(&endpoint));
         }
         if let Some(notices) = &self.notices {
             reach = reach

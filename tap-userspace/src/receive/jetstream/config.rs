@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -22,6 +22,8 @@ pub struct JetStream {
     pub stream: String,
     /// Certificates (PEM) that may have signed the servers'; this side's own is that of `[tls]`.
     pub ca_file: PathBuf,
+    /// Revocation lists (PEM) of their authorities, where there are any.
+    pub revocations_file: Option<PathBuf>,
     /// Host key ids of those `[[host]]` whose messages are taken here; all of them without it.
     pub hosts: Option<Vec<String>>,
     /// Octets that a stream which is made here may take on each server's disk; as much as the servers allow without it.
@@ -50,6 +52,11 @@ fn default_stream() -> String {
 }
 
 impl JetStream {
+    /// The files that it names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.ca_file).chain(&self.revocations_file).map(PathBuf::as_path)
+    }
+
     /// The first key whose value cannot be meant, and what to write; `listed` are the hosts of the file.
     pub(in crate::receive) fn check(&self, listed: &BTreeSet<[u8; 32]>) -> Result<(), (String, String)> {
         let refuse = |key: &str, reason: String| Err((format!("jetstream.{key}"), reason));

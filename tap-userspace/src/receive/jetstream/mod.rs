@@ -49,7 +49,8 @@ pub(super) struct Partition {
 /// The partitions that `config` asks for.
 pub(super) fn partitions(config: &ReceiveConfig) -> Result<Vec<Partition>, ReceiveError> {
     let Some(jetstream) = &config.jetstream else { return Ok(Vec::new()) };
-    let files = TlsFiles { ca: jetstream.ca_file.clone(), revocations: None, ..config.tls.files() };
+    let (ca, revocations) = (jetstream.ca_file.clone(), jetstream.revocations_file.clone());
+    let files = TlsFiles { ca, revocations, ..config.tls.files() };
     let servers = jetstream.servers.iter().map(StreamServer::server);
     let servers: Vec<_> = servers.collect::<Result<_, _>>()?;
     let hosts = config.hosts.iter().filter_map(|host| parse_sha256(&host.id)).filter(|host| jetstream.takes(host));
