@@ -50,6 +50,11 @@ fn run() -> Result<()> {
         let refused = hand(note).err().with_context(|| format!("{note} counts"))?.to_string();
         ensure!(refused.contains(why), "{note}: {refused}");
     }
+    // Nor does it pass for a set that is empty: the log would not say what it was.
+    std::fs::write(deployment.file("empty.json"), "")?;
+    let words = ["selectors", "load", "--socket", "control.sock", "--set", "empty.json"];
+    let empty = deployment.gwtap(words.into_iter().chain(["--activation", "withdrawal.note"]));
+    ensure!(empty.is_err(), "an empty set was loaded");
     ensure!(deployment.status()?.measures[0].lease.live, "a refused withdrawal ended something");
     let asked = Instant::now();
     hand("withdrawal.note")?;

@@ -241,12 +241,19 @@ impl<'a> Checked<'a> {
         Ok(())
     }
 
-    fn withdrawal(&mut self, measure: &str, number: u64, digest: &str, time: Timestamp) -> Result<(), String> {
-        let name = format!("{}-{digest}.note", Kind::Withdrawal.name());
+    /// The document that an act names by its digest.
+    fn named(&mut self, kind: Kind, digest: &str, measure: &str, number: u64) -> Result<(&'a str, &'a str), String> {
+        let kind = kind.name();
+        let name = format!("{kind}-{digest}.note");
         let Some((name, text)) = self.documents.get_key_value(name.as_str()).map(|(name, text)| (*name, *text)) else {
-            return Err(format!("withdrawal {number} of measure {measure} is not in the bundle: removed or altered"));
+            return Err(format!("{kind} {number} of measure {measure} is not in the bundle: removed or altered"));
         };
         self.used.insert(name);
+        Ok((name, text))
+    }
+
+    fn withdrawal(&mut self, measure: &str, number: u64, digest: &str, time: Timestamp) -> Result<(), String> {
+        let (name, text) = self.named(Kind::Withdrawal, digest, measure, number)?;
         let wrong = |what: String| format!("{DOCUMENTS}{name}, withdrawal of measure {measure}: {what}");
         let judged = self.roots.at(time);
         let it = withdrawal::verify(text, &judged).map_err(|error| wrong(error.to_string()))?;
@@ -262,11 +269,7 @@ impl<'a> Checked<'a> {
     }
 
     fn directive(&mut self, measure: &str, number: u64, digest: &str, time: Timestamp) -> Result<(), String> {
-        let name = format!("{}-{digest}.note", Kind::Directive.name());
-        let Some((name, text)) = self.documents.get_key_value(name.as_str()).map(|(name, text)| (*name, *text)) else {
-            return Err(format!("directive {number} of measure {measure} is not in the bundle: removed or altered"));
-        };
-        self.used.insert(name);
+        let (name, text) = self.named(Kind::Directive, digest, measure, number)?;
         let wrong = |what: String| format!("{DOCUMENTS}{name}, directive of measure {measure}: {what}");
         let it = directive::verify(text, &self.roots.at(time)).map_err(|error| wrong(error.to_string()))?;
         if (it.measure.as_str(), it.number) != (measure, number) {

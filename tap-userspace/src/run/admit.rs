@@ -110,9 +110,6 @@ pub(super) fn candidate(
     now: Timestamp,
 ) -> Result<Candidate, RunError> {
     let order = chain.first().ok_or_else(|| RunError::Failed("a measure has no order".into()))?;
-    if texts.set.is_empty() {
-        return withdrawn(host, chain, texts, now);
-    }
     let [set_name, activation_name] =
         ["selector set", "activation"].map(|what| format!("measure {}: {what}", order.measure.id));
     let set = SelectorSet::from_json(texts.set.as_bytes()).map_err(|error| RunError::refused(&set_name, error))?;
@@ -144,8 +141,18 @@ pub(super) fn candidate(
     Ok(Candidate { number: activation.number, content: Some((set, activation)), texts })
 }
 
+/// What was kept of a run before: a set, or the withdrawal where there is none.
+pub(super) fn kept(host: &Host, chain: &[Order], texts: sealed::Texts, now: Timestamp) -> Result<Candidate, RunError> {
+    if texts.set.is_empty() { withdrawn(host, chain, texts, now) } else { candidate(host, chain, texts, now) }
+}
+
 /// One person's word that the measure looks for nothing any more.
-fn withdrawn(host: &Host, chain: &[Order], texts: sealed::Texts, now: Timestamp) -> Result<Candidate, RunError> {
+pub(super) fn withdrawn(
+    host: &Host,
+    chain: &[Order],
+    texts: sealed::Texts,
+    now: Timestamp,
+) -> Result<Candidate, RunError> {
     let refused = |error: ActivationError| RunError::refused("withdrawal", error);
     let it = withdrawal::verify(&texts.activation, &host.roots.at(now)).map_err(refused)?;
     let id = chain.first().map_or("", |order| &order.measure.id);

@@ -157,7 +157,7 @@ fn choose(
     let mut chosen = admit::candidate(host, &admitted.chain, texts, now)?;
     let id = &admitted.order.measure.id;
     if let Some(texts) = sealed::read(&measure::directory(&config.state.directory, id), &host.sealing)? {
-        match admit::candidate(host, &admitted.chain, texts, now) {
+        match admit::kept(host, &admitted.chain, texts, now) {
             Ok(kept) if kept.number > chosen.number => {
                 tracing::info!(
                     measure = id,

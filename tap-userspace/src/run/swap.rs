@@ -63,16 +63,19 @@ pub(super) fn withdraw(agent: &Agent, note: &str) -> Result<Vec<String>, RunErro
     let texts = Texts { set: String::new(), activation: note.to_owned() };
     // A clock in doubt stands in the way of nothing that narrows.
     let now = renew::now(agent).unwrap_or_else(|_in_doubt| jiff::Timestamp::now());
-    let candidate = admit::candidate(&agent.host, &chain, texts, now)?;
+    let candidate = admit::withdrawn(&agent.host, &chain, texts, now)?;
     lock(&agent.state)
         .admit_next(measure.id(), candidate.number)
         .map_err(|error| RunError::Refused(error.to_string()))?;
     let number = candidate.number;
-    renew::end(agent, measure)?;
+    // Each is done whatever became of the one before: what narrows takes effect as far as it can.
+    let ended = renew::end(agent, measure);
+    let kept = keep(agent, measure, &withdrawn(&candidate, 0));
     agent.audit.withdrawal(measure, number, note);
     let slot = usize::from(measure.slot);
-    activate(agent, vec![(slot, candidate)], &seed, SwapReason::Withdrawal).map_err(|error| {
-        RunError::Failed(format!("it selects no more, but what it looked for could not be taken away: {error}"))
+    let taken = activate(agent, vec![(slot, candidate)], &seed, SwapReason::Withdrawal);
+    ended.and(kept).and(taken).map_err(|error| {
+        RunError::Failed(format!("no lease is renewed for what it looked for, but not all of it was done: {error}"))
     })?;
     renew::renew(agent);
     Ok(vec![format!("measure {}: withdrawal {number}: nothing is looked for until a later activation", measure.id())])
@@ -171,10 +174,8 @@ pub(super) fn loaded(measure: &Measure) -> Loaded {
 }
 
 fn active_of(measure: &Measure, candidate: Candidate, loads: u64) -> Result<Active, RunError> {
-    let Candidate { content, number, texts } = candidate;
-    let Some((set, activation)) = content else {
-        let status = SelectorStatus { generation: number, loads, ..SelectorStatus::default() };
-        return Ok(Active { status, texts: Some(texts), ..Active::default() });
+    let Candidate { content: Some((set, activation)), texts, .. } = candidate else {
+        return Ok(withdrawn(&candidate, loads));
     };
     let window = admit::window(&measure.admitted, &activation)?;
     let valid_until = activation.valid_until;
@@ -189,6 +190,12 @@ fn active_of(measure: &Measure, candidate: Candidate, loads: u64) -> Result<Acti
     };
     let rules_end = set.next_end(jiff::Timestamp::MIN);
     Ok(Active { window: Some(window), set: Some(Arc::new(set)), status, texts: Some(texts), over: 0, rules_end })
+}
+
+/// What is active after a withdrawal: nothing, under its number.
+fn withdrawn(candidate: &Candidate, loads: u64) -> Active {
+    let status = SelectorStatus { generation: candidate.number, loads, ..SelectorStatus::default() };
+    Active { status, texts: Some(candidate.texts.clone()), ..Active::default() }
 }
 
 /// Has one generation of all measures' sets verified and compiled in the loader.
