@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::links::PinnedLink;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use tap_common::abi::record::Record;
@@ -83,15 +84,7 @@ impl Link {
     ) -> Result<Vec<Vec<Record>>> {
         let sender = FrameSender::open(&self.far, &self.far_name)?;
         self.host.enter(|| -> Result<_> {
-            let mut tap = Tap::open(TapConfig {
-                interface: "mirror".into(),
-                pin_directory: "/sys/fs/bpf/gwtap".into(),
-                inline: false,
-                attach,
-                cap_policy: cap_policy(CAPACITY, 300_000)?,
-                log_reasons: false,
-                transport: None,
-            })?;
+            let mut tap = open(attach)?;
             tap.swap(&tables(Some(443))?, 1).context("attaching")?;
             ensure!(
                 tap.program_info().map(|info| info.attach) == Some(attach),
@@ -120,6 +113,19 @@ impl Link {
             Ok(records)
         })?
     }
+}
+
+/// A tap on the mirror port of the namespace that the thread is in.
+fn open(attach: Attach) -> Result<Tap> {
+    Ok(Tap::open(TapConfig {
+        interface: "mirror".into(),
+        pin_directory: "/sys/fs/bpf/gwtap".into(),
+        inline: false,
+        attach,
+        cap_policy: cap_policy(CAPACITY, 300_000)?,
+        log_reasons: false,
+        transport: None,
+    })?)
 }
 
 /// Frames of which the rule selects every second.
@@ -168,6 +174,24 @@ fn jumbo_frames_are_tapped_in_the_driver_and_in_the_general_path() -> Result<()>
         }
     }
     Ok(())
+}
+
+#[test]
+fn a_detached_tap_is_off_its_port_whoever_still_holds_the_link() -> Result<()> {
+    if !need::root() {
+        return Ok(());
+    }
+    let link = Link::veth("1500")?;
+    link.host.enter(|| -> Result<_> {
+        let mut tap = open(Attach::Native)?;
+        tap.swap(&tables(Some(443))?, 1).context("attaching")?;
+        let held = PinnedLink::from_pin("/sys/fs/bpf/gwtap/mirror/link").context("the link's pin")?;
+        ensure!(link.attached()? == Some(Attach::Native), "{:?}", link.attached()?);
+        tap.detach()?;
+        ensure!(link.attached()?.is_none(), "the program is on the port after it was taken off");
+        drop(held);
+        Ok(())
+    })?
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod host;
 #[cfg(feature = "laboratory")]
 pub mod laboratory;
+mod link;
 mod mapped;
 mod object;
 mod pins;

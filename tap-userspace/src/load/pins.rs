@@ -2,10 +2,10 @@
 //!
 //! `<pin directory>/<interface>/`: the shared maps by name, `rings/<cpu>`, `link`.
 
-use super::LoadError;
 use super::object::SHARED;
 use super::plain::{Layout, Plain};
 use super::shared::SharedMemory;
+use super::{LoadError, link};
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, PerCpuArray};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -107,10 +107,10 @@ impl Pins {
         PerCpuArray::try_from(Map::PerCpuArray(self.map("CPU")?)).map_err(|error| LoadError::map("CPU", error))
     }
 
-    /// Removes the link, which takes the program off the interface, then the maps.
+    /// Takes the program off the interface, then removes the link and the maps.
     pub(super) fn remove(&self) -> Result<(), LoadError> {
-        let link = self.link();
-        remove_if_there(&link)?;
+        link::take_off(&self.link())?;
+        remove_if_there(&self.link())?;
         remove_if_there(&self.directory.join("INSTANCE"))?;
         for name in SHARED {
             remove_if_there(&self.directory.join(name))?;

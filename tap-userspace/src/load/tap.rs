@@ -10,12 +10,11 @@ use super::pins::Pins;
 use super::plain::Plain;
 use super::reason_log::ReasonLog;
 use super::shared::SharedMemory;
-use super::{LoadError, Tables};
+use super::{LoadError, Tables, link};
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
 use aya::programs::XdpMode;
-use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::xdp::XdpLink;
+use aya::programs::links::FdLink;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use tap_common::abi::counter::Counters;
@@ -130,7 +129,7 @@ impl Tap {
             self.pins.publish_rings(self.rings.len())?;
         }
         let program = object::program(&mut ebpf)?;
-        match self.pinned_link()? {
+        match link::pinned(&self.pins.link())? {
             Some(link) => {
                 program.attach_to_link(link).map_err(|error| LoadError::kernel("replace the program", error))?;
             }
@@ -223,17 +222,6 @@ impl Tap {
     /// A pin cannot be removed.
     pub fn detach(self) -> Result<(), LoadError> {
         self.pins.remove()
-    }
-
-    fn pinned_link(&self) -> Result<Option<XdpLink>, LoadError> {
-        let path = self.pins.link();
-        if !path.exists() {
-            return Ok(None);
-        }
-        let link = PinnedLink::from_pin(&path).map_err(|error| LoadError::kernel("open the pinned link", error))?;
-        let link =
-            XdpLink::try_from(FdLink::from(link)).map_err(|error| LoadError::kernel("use the pinned link", error))?;
-        Ok(Some(link))
     }
 
     fn attach(&self, program: &mut aya::programs::Xdp) -> Result<(), LoadError> {
