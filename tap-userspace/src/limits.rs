@@ -116,6 +116,37 @@ pub const CONTROL_READ_MAX: Duration = Duration::from_secs(30);
 /// Control connections served at once: an operator, a monitor and room.
 pub const CONTROL_CONNECTIONS_MAX: usize = 8;
 
+// The control API.
+
+/// Connections of the control API served at once: some ten clients with a few each.
+pub const API_CONNECTIONS_MAX: usize = 64;
+/// Handshakes of the control API at once; they are not among the connections, so that strangers take no client's place.
+pub const API_HANDSHAKES_MAX: usize = 64;
+/// Longest that a connection of the control API is kept: a certificate that ended or was revoked meanwhile is looked at then.
+pub const API_CONNECTION_MAX: Duration = Duration::from_secs(600);
+/// How long a connection that is being closed may take for the calls that it has begun: the longest one, a large set's.
+pub const API_CLOSE_MAX: Duration = CONTROL_READ_MAX;
+/// Calls at once on one HTTP/2 connection: a person or a script makes one after the other.
+pub const API_STREAMS_MAX: u32 = 8;
+/// Bytes of a call's headers: a few short ones.
+pub const API_HEADERS_BYTES_MAX: u32 = 16 << 10;
+/// Calls that a client may make in a burst.
+pub const API_BURST_CALLS: u32 = 20;
+/// The time in which a client's burst grows by one call: each call is an entry of the log.
+pub const API_CALL_INTERVAL: Duration = Duration::from_millis(200);
+/// Bytes of a call's body but for selector sets: a note, or a reason.
+pub const API_BODY_BYTES_MAX: u64 = 64 << 10;
+/// Least time between two leaves about the same kind of call that is refused before anybody reads it.
+pub const API_TELL_INTERVAL: Duration = Duration::from_secs(60);
+/// Characters of a client's name: a domain name (RFC 1035, section 2.3.4).
+pub const API_CLIENT_BYTES_MAX: usize = 253;
+/// Clients of a tap: a few offices' people and their machines.
+pub const API_CLIENTS_MAX: usize = 64;
+/// Sets of a measure that are kept for going back, the one that decides included.
+pub const VERSIONS_KEPT_MAX: usize = 8;
+/// Bytes of the file that says which versions are kept, and of a proposal's note in it.
+pub const VERSIONS_BYTES_MAX: u64 = 1 << 20;
+
 const _: () = assert!(CLOCK_READ_NS_MAX < CLOCK_STEP_NS);
 const _: () = assert!(BATCH_RECORDS_MAX <= DRAIN_RECORDS_MAX);
 const _: () = assert!(SAMPLING_LOW_PPM < SAMPLING_TARGET_PPM && SAMPLING_TARGET_PPM < SAMPLING_HIGH_PPM);

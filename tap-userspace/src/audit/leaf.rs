@@ -202,6 +202,32 @@ pub enum Leaf {
         /// Digest of the receipt's note.
         sha256: String,
     },
+    /// Somebody called the control API. What came of it may be an act of its own beside this one.
+    ApiCall {
+        /// The client, as the configuration names it; empty for a certificate that is no client's.
+        client: String,
+        /// Its role.
+        role: String,
+        /// Which certificate it showed.
+        certificate_sha256: String,
+        /// What it asked; `none` for what cannot be asked.
+        verb: String,
+        /// Of which measure, where the call names one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        measure: Option<String>,
+        /// `done`, or why not.
+        outcome: String,
+    },
+    /// The control API turned somebody away unread: at most one leaf a minute, client and kind.
+    ApiTurnedAway {
+        /// The client, where the handshake had come so far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<String>,
+        /// Why: what was wrong with the certificate, or `rate`.
+        kind: String,
+        /// How many since the last such leaf.
+        calls: u64,
+    },
     /// The agent ends in order.
     Stop {
         /// Why.

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 mod agent;
+pub mod api;
 pub mod audit;
 #[cfg(feature = "laboratory")]
 pub mod commission;
@@ -54,6 +55,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Api(api::Args),
     Audit(audit::Args),
     #[cfg(feature = "laboratory")]
     Commission(commission::Args),
@@ -103,6 +105,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let verb = Cli::parse().verb;
     let result = match verb {
+        Verb::Api(args) => api::run(args),
         Verb::Audit(args) => audit::run(args),
         #[cfg(feature = "laboratory")]
         Verb::Commission(args) => commission::run(args),

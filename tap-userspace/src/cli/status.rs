@@ -37,7 +37,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(status: &Status) -> String {
+/// The status as a person reads it.
+pub(super) fn table(status: &Status) -> String {
     let yes = |flag: bool| if flag { "yes" } else { "no" };
     let mut rows: Vec<(&str, String)> = vec![
         ("host", format!("{} (key {})", status.host, short(&status.host_key))),

@@ -1,6 +1,6 @@
 //! Bounds of the configuration's values, and what may not stand beside what.
 
-use super::{Acknowledgement, Config, CountryFormat, Export, Kind, Measure, Mode, Synchronised};
+use super::{Acknowledgement, Config, CountryFormat, Export, Kind, Measure, Mode, Synchronised, api};
 use crate::limits;
 use crate::transport::nats;
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ pub(super) fn check(config: &Config) -> Result<(), Refusal> {
         }
     }
     check_country_table(config)?;
+    config.control.api.as_ref().map_or(Ok(()), api::Api::check)?;
     check_paths(config)
 }
 

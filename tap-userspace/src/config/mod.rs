@@ -4,6 +4,7 @@
 //! It never reads what the paths name, and no secret stands in it: keys are files of their own.
 //! Bounds: unknown keys are refused, because a misspelt limit is a limit that does not hold.
 
+pub mod api;
 mod check;
 mod error;
 mod measure;
@@ -194,6 +195,9 @@ pub struct Control {
     /// Unix socket of `gwtap status` and `gwtap selectors load`, mode 0600.
     #[serde(default = "default_control_socket")]
     pub socket: PathBuf,
+    /// The control API; without it nobody elsewhere can ask anything.
+    #[serde(default)]
+    pub api: Option<api::Api>,
 }
 
 /// `[metrics]`
@@ -240,7 +244,7 @@ impl Default for Sampling {
 
 impl Default for Control {
     fn default() -> Self {
-        Self { socket: default_control_socket() }
+        Self { socket: default_control_socket(), api: None }
     }
 }
 
@@ -291,7 +295,8 @@ impl Config {
             &mut self.log.key_file,
         ];
         let measures = self.measures.iter_mut().flat_map(Measure::paths_mut);
-        for path in paths.into_iter().chain(measures).chain(&mut self.oversight.directives_directory) {
+        let api = self.control.api.iter_mut().flat_map(api::Api::paths_mut);
+        for path in paths.into_iter().chain(measures).chain(&mut self.oversight.directives_directory).chain(api) {
             *path = base.join(&*path);
         }
     }

@@ -24,6 +24,9 @@ impl Config {
         if let Some(directives) = &self.oversight.directives_directory {
             reach = reach.directory(directives);
         }
+        if let Some(api) = &self.control.api {
+            reach = reach.files(api.paths().map(|(_, path)| &**path)).listen(api.listen.port());
+        }
         for measure in &self.measures {
             let export = &measure.export;
             let credentials = [&*export.ca_file, &*export.certificate_file, &*export.key_file];

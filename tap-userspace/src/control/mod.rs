@@ -3,6 +3,7 @@
 //! In: one JSON request a line on a Unix socket, mode 0600. Out: one JSON response a line. What crosses it are numbers,
 //! digests and names of measures; never an address, a rule or a record. Bounds: request bytes, reading time, connections.
 
+pub mod api;
 pub mod client;
 pub mod server;
 pub mod status;

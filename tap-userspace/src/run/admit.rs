@@ -109,11 +109,47 @@ pub(super) fn candidate(
     texts: sealed::Texts,
     now: Timestamp,
 ) -> Result<Candidate, RunError> {
+    let (set, named) = checked(host, chain, &texts, now)?;
+    let activation_name = format!("measure {}: activation", named.measure.id);
+    let roots = host.roots.at(now);
+    let refused = |error: String| RunError::refused(&activation_name, error);
+    let mut activation = activation::verify(&texts.activation, &roots).map_err(|error| refused(error.to_string()))?;
+    activation.admit(&named.measure.id, &named.sha256, &set.sha256, now).map_err(|error| refused(error.to_string()))?;
+    let signed = keys::note::verify(&texts.activation, &roots).map_err(|error| refused(error.to_string()))?;
+    if let Some(end) = roots.signed_until(&signed.signers) {
+        activation.valid_until = activation.valid_until.min(end);
+    }
+    if let Some(end) = set.last_end() {
+        activation.valid_until = activation.valid_until.min(end);
+    }
+    Ok(Candidate { number: activation.number, content: Some((set, activation)), texts })
+}
+
+/// A set and its author's word, as far as they go before the other person has signed.
+pub(super) fn proposed(
+    host: &Host,
+    chain: &[Order],
+    texts: &sealed::Texts,
+    now: Timestamp,
+) -> Result<(CheckedSet, Activation), RunError> {
+    let (set, named) = checked(host, chain, texts, now)?;
+    let refused =
+        |error: ActivationError| RunError::refused(format!("measure {}: activation", named.measure.id), error);
+    let begun = activation::begun(&texts.activation, &host.roots.at(now)).map_err(refused)?;
+    begun.admit(&named.measure.id, &named.sha256, &set.sha256, now).map_err(refused)?;
+    Ok((set, begun))
+}
+
+/// A set against the order that its activation names: the first, or one that extends it.
+fn checked<'a>(
+    host: &Host,
+    chain: &'a [Order],
+    texts: &sealed::Texts,
+    now: Timestamp,
+) -> Result<(CheckedSet, &'a Order), RunError> {
     let order = chain.first().ok_or_else(|| RunError::Failed("a measure has no order".into()))?;
-    let [set_name, activation_name] =
-        ["selector set", "activation"].map(|what| format!("measure {}: {what}", order.measure.id));
+    let set_name = format!("measure {}: selector set", order.measure.id);
     let set = SelectorSet::from_json(texts.set.as_bytes()).map_err(|error| RunError::refused(&set_name, error))?;
-    // A set is for the order that its activation names: the first, or one that extends it.
     let named = Activation::parse_unsigned(&texts.activation)
         .ok()
         .and_then(|activation| chain.iter().find(|order| order.sha256 == activation.order_sha256))
@@ -123,22 +159,11 @@ pub(super) fn candidate(
         let refusals: Vec<_> = refusals.iter().map(ToString::to_string).collect();
         RunError::refused(&set_name, refusals.join("; "))
     })?;
-    let roots = host.roots.at(now);
-    let refused = |error: String| RunError::refused(&activation_name, error);
-    let mut activation = activation::verify(&texts.activation, &roots).map_err(|error| refused(error.to_string()))?;
-    activation.admit(&order.measure.id, &named.sha256, &set.sha256, now).map_err(|error| refused(error.to_string()))?;
-    let signed = keys::note::verify(&texts.activation, &roots).map_err(|error| refused(error.to_string()))?;
-    if let Some(end) = roots.signed_until(&signed.signers) {
-        activation.valid_until = activation.valid_until.min(end);
-    }
     // A rule that is over is left out of what decides; the last one ends the set.
-    if let Some(end) = set.last_end() {
-        if now >= end {
-            return Err(RunError::refused(&set_name, "valid_until of every rule is over; activate another set"));
-        }
-        activation.valid_until = activation.valid_until.min(end);
+    if set.last_end().is_some_and(|end| now >= end) {
+        return Err(RunError::refused(&set_name, "valid_until of every rule is over; activate another set"));
     }
-    Ok(Candidate { number: activation.number, content: Some((set, activation)), texts })
+    Ok((set, named))
 }
 
 /// What was kept of a run before: a set, or the withdrawal where there is none.

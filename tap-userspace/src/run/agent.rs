@@ -1,6 +1,6 @@
 //! The running agent: what its loops share, and the locks between them.
 //!
-//! Locks are taken in this order and never the other way round: `loading`, `permission`, `clock`, `tap`; all others are
+//! Locks are taken in this order and never the other way round: `versions`, `loading`, `permission`, `clock`, `tap`; all others are
 //! taken last, and alone or in the order of the measures.
 
 use super::admit::Host;
@@ -35,6 +35,8 @@ pub(super) struct Agent {
     pub(super) tap: Mutex<Option<Tap>>,
     /// Has generations verified and compiled in the loader, beside what the tap does.
     pub(super) compiler: Compiler,
+    /// Kept versions of the measures' sets: one change at a time. Taken before `loading`.
+    pub(super) versions: Mutex<()>,
     pub(super) state: Mutex<State>,
     pub(super) generations: Mutex<Generations>,
     /// The facility's: all measures together.

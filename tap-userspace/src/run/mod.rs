@@ -20,6 +20,7 @@ mod measure;
 mod orders;
 mod oversight;
 pub mod receipts;
+mod remote;
 mod renew;
 mod report;
 mod resume;
@@ -30,15 +31,16 @@ pub mod state;
 mod statements;
 mod stop;
 mod swap;
+mod versions;
 
 pub use error::RunError;
 
 use crate::audit::Leaf;
 use crate::config::Config;
-use crate::control::{Request, Response};
+use crate::control::{Request, Response, api};
 use crate::limits::{BATCH_DELAY, SHARE_SAMPLE_INTERVAL};
 use crate::loader::{Loader, Reading};
-use crate::{keys, metrics};
+use crate::{config, keys, metrics};
 use agent::{Agent, lock};
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
@@ -63,7 +65,7 @@ pub fn run(config: Config, loader: Loader) -> Result<(), RunError> {
         let _inside = runtime.enter();
         Signals::listen()?
     };
-    let start::Prepared { agent, rings, control, metrics } = start::prepare(&runtime, config, loader)?;
+    let start::Prepared { agent, rings, listening } = start::prepare(&runtime, config, loader)?;
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (shutdown, shutting_down) = watch::channel(false);
 
@@ -78,7 +80,7 @@ pub fn run(config: Config, loader: Loader) -> Result<(), RunError> {
         spawn("gwtap-expiry", &agent, &ended, expiry::run)?,
     ];
     let exporting = start::export(&runtime, &agent, &shutting_down);
-    serve(&runtime, &agent, control, metrics);
+    serve(&runtime, &agent, listening);
     tracing::info!(interface = agent.config.mirror.interface, "running");
 
     let ending = runtime.block_on(wait(signals, &mut endings));
@@ -154,15 +156,16 @@ async fn wait(
     }
 }
 
-/// Control socket and metrics page.
-fn serve(
-    runtime: &Runtime,
-    agent: &Arc<Agent>,
-    control: crate::control::server::Server,
-    listener: tokio::net::TcpListener,
-) {
+/// Control socket, control API and metrics page.
+fn serve(runtime: &Runtime, agent: &Arc<Agent>, listening: start::Listening) {
+    let start::Listening { control, metrics: listener, api } = listening;
     let asked = Arc::clone(agent);
     runtime.spawn(control.serve(Arc::new(move |request| answer(&asked, request))));
+    if let Some((listener, credentials)) = api {
+        let clients = agent.config.control.api.as_ref().map(config::api::Api::roles).unwrap_or_default();
+        let remote = Arc::new(remote::Remote(Arc::clone(agent)));
+        runtime.spawn(api::server::Server::new(listener, credentials, clients, remote).serve());
+    }
     let shown = Arc::clone(agent);
     runtime.spawn(async move {
         if let Err(error) = metrics::serve(listener, Arc::new(move || report::status(&shown))).await {
@@ -174,7 +177,11 @@ fn serve(
 fn answer(agent: &Agent, request: Request) -> Response {
     match request {
         Request::Status => Response::Status(Box::new(report::status(agent))),
-        Request::SelectorsWithdraw { note } => done("withdrawal", swap::withdraw(agent, &note)),
+        Request::SelectorsWithdraw { note } => {
+            let withdrawn = done("withdrawal", swap::withdraw(agent, &note));
+            keep_versions(agent, None);
+            withdrawn
+        }
         Request::Directive { note } => done("directive", oversight::directive(agent, &note)),
         Request::OrderExtend { note } => done("order extension", orders::extend(agent, &note)),
         Request::Stop { measure, reason } => done("stop", oversight::stop(agent, measure.as_deref(), &reason)),
@@ -182,7 +189,10 @@ fn answer(agent: &Agent, request: Request) -> Response {
         Request::SelectorsLoad { measure, set, activation } => {
             let set_sha256 = hex::encode(keys::sha256(set.as_bytes()));
             match swap::load(agent, measure.as_deref(), sealed::Texts { set, activation }) {
-                Ok(loaded) => Response::Loaded(loaded),
+                Ok(loaded) => {
+                    keep_versions(agent, Some(&loaded.measure));
+                    Response::Loaded(loaded)
+                }
                 Err(RunError::Refused(reason)) => {
                     agent.audit.tell(&Leaf::ActivationRefused { set_sha256 });
                     tracing::warn!("a selector set was refused");
@@ -193,6 +203,15 @@ fn answer(agent: &Agent, request: Request) -> Response {
                     Response::Failed { reason }
                 }
             }
+        }
+    }
+}
+
+/// What the control API shows follows what was done by the socket. It is no part of it: it is made good with the next call.
+fn keep_versions(agent: &Agent, id: Option<&str>) {
+    for measure in agent.measures.iter().filter(|measure| id.is_none_or(|id| id == measure.id())) {
+        if let Err(error) = remote::settle(agent, measure) {
+            tracing::error!(measure = measure.id(), %error, "kept versions of the selector set");
         }
     }
 }

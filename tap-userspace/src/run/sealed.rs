@@ -9,7 +9,7 @@ use super::state::replace_file;
 use crate::keys::pseudonym::SealingSecret;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 const FILE_NAME: &str = "active.sealed";
 const INFO: &[u8] = b"gwtap active selector set 1";
@@ -30,26 +30,43 @@ impl std::fmt::Debug for Texts {
 /// Replaces the file; on disk when it returns.
 pub(super) fn write(directory: &Path, sealing: &SealingSecret, texts: &Texts) -> Result<(), RunError> {
     let path = file(directory);
-    let failed = |error: String| RunError::failed(path.display(), error);
-    std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
-    let plain = zeroize::Zeroizing::new(serde_json::to_vec(texts).map_err(|error| failed(error.to_string()))?);
-    let sealed = sealing.public().seal(INFO, &plain).map_err(|error| failed(error.to_string()))?;
-    replace_file(&path, &sealed).map_err(|error| failed(error.to_string()))
+    let plain = Zeroizing::new(serde_json::to_vec(texts).map_err(|error| RunError::failed("set", error))?);
+    write_file(&path, INFO, sealing, &plain)
 }
 
 /// What was written last, or `None` without a file.
 pub(super) fn read(directory: &Path, sealing: &SealingSecret) -> Result<Option<Texts>, RunError> {
     let path = file(directory);
-    let sealed = match std::fs::read(&path) {
+    let damaged =
+        "does not open with this host's sealing key; remove it, and the configuration's set and activation count";
+    let Some(plain) = read_file(&path, INFO, sealing, damaged)? else { return Ok(None) };
+    let texts = serde_json::from_slice(&plain).map_err(|_content| RunError::refused(path.display(), damaged))?;
+    Ok(Some(texts))
+}
+
+/// Seals bytes into a file, which it replaces; on disk when it returns. `info` says what they are.
+pub(super) fn write_file(path: &Path, info: &[u8], sealing: &SealingSecret, plain: &[u8]) -> Result<(), RunError> {
+    let failed = |error: String| RunError::failed(path.display(), error);
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
+    }
+    let sealed = sealing.public().seal(info, plain).map_err(|error| failed(error.to_string()))?;
+    replace_file(path, &sealed).map_err(|error| failed(error.to_string()))
+}
+
+/// Opens such a file; `None` without one. `damaged` says what to do with one that does not open.
+pub(super) fn read_file(
+    path: &Path,
+    info: &[u8],
+    sealing: &SealingSecret,
+    damaged: &str,
+) -> Result<Option<Zeroizing<Vec<u8>>>, RunError> {
+    let sealed = match std::fs::read(path) {
         Ok(sealed) => sealed,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(RunError::failed(path.display(), error)),
     };
-    let damaged =
-        "does not open with this host's sealing key; remove it, and the configuration's set and activation count";
-    let plain = sealing.open(INFO, &sealed).ok_or_else(|| RunError::refused(path.display(), damaged))?;
-    let texts = serde_json::from_slice(&plain).map_err(|_content| RunError::refused(path.display(), damaged))?;
-    Ok(Some(texts))
+    sealing.open(info, &sealed).map(Some).ok_or_else(|| RunError::refused(path.display(), damaged))
 }
 
 fn file(directory: &Path) -> PathBuf {

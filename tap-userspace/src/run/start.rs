@@ -15,6 +15,7 @@ use crate::audit::Leaf;
 use crate::audit::leaf::SwapReason;
 use crate::clock::{self, Reading, Watch};
 use crate::config::{self, Config};
+use crate::control::api::{self, server::Credentials};
 use crate::control::server::Server;
 use crate::ipfix::encode::Anonymisation;
 use crate::load::CapSlot;
@@ -22,6 +23,7 @@ use crate::loader::{Compiler, Loader, LoaderError, Tap};
 use crate::path::export::{self, ExportConfig, ExportError};
 use crate::path::ring::RingConsumer;
 use crate::transport::tls::{self, TlsFiles};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
@@ -33,8 +35,14 @@ use tokio::task::JoinHandle;
 pub(super) struct Prepared {
     pub(super) agent: Arc<Agent>,
     pub(super) rings: Vec<RingConsumer>,
+    pub(super) listening: Listening,
+}
+
+/// Where questions come in.
+pub(super) struct Listening {
     pub(super) control: Server,
     pub(super) metrics: TcpListener,
+    pub(super) api: Option<(TcpListener, Credentials)>,
 }
 
 /// Everything up to the first lease.
@@ -68,16 +76,7 @@ fn prepare_logged(
     tell_exceptions(&config);
     admitted.iter().try_for_each(|admitted| audit.admitted(admitted))?;
     let measures = measures(&config, admitted, &reading)?;
-    let (control, metrics) = {
-        let _inside = runtime.enter();
-        let control =
-            Server::bind(&config.control.socket).map_err(|error| RunError::failed("control.socket", error))?;
-        let metrics = runtime.block_on(TcpListener::bind(config.metrics.listen));
-        (
-            control,
-            metrics.map_err(|error| RunError::failed(format!("metrics.listen {}", config.metrics.listen), error))?,
-        )
-    };
+    let listening = listen(runtime, &config)?;
     tell_transport(&config);
     let orders = measures.iter().map(|measure| orders::notes(&measure.admitted.chain)).collect();
     let (tap, compiler) = loader.open(&host.host_key, orders).map_err(|error| match error {
@@ -91,7 +90,7 @@ fn prepare_logged(
     let shared = (state, Arc::clone(audit));
     let agent = Arc::new(assemble(config, host, measures, (watch, &reading), (tap, compiler), shared)?);
     match begin(&agent, candidates, now) {
-        Ok(rings) => Ok(Prepared { agent, rings, control, metrics }),
+        Ok(rings) => Ok(Prepared { agent, rings, listening }),
         Err(error) => {
             if let Err(second) = agent.detach() {
                 tracing::error!(error = %second, "the program could not be detached");
@@ -99,6 +98,25 @@ fn prepare_logged(
             Err(error)
         }
     }
+}
+
+fn listen(runtime: &Runtime, config: &Config) -> Result<Listening, RunError> {
+    let _inside = runtime.enter();
+    let bind = |key: &str, address: SocketAddr| {
+        let listener = runtime.block_on(TcpListener::bind(address));
+        listener.map_err(|error| RunError::failed(format!("{key} {address}"), error))
+    };
+    let control = Server::bind(&config.control.socket).map_err(|error| RunError::failed("control.socket", error))?;
+    let metrics = bind("metrics.listen", config.metrics.listen)?;
+    let api = match &config.control.api {
+        Some(api) => {
+            let credentials = api::server::credentials(api.files());
+            let credentials = credentials.map_err(|error| RunError::failed("control.api", error))?;
+            Some((bind("control.api.listen", api.listen)?, credentials))
+        }
+        None => None,
+    };
+    Ok(Listening { control, metrics, api })
 }
 
 /// Caps, samples, then the first generation. A slot may have a lease that a killed agent gave: it is void before the slot
@@ -240,6 +258,7 @@ fn assemble(
         tap: Mutex::new(Some(tap)),
         compiler,
         generations: Mutex::new(state.generations().clone()),
+        versions: Mutex::default(),
         state: Mutex::new(state),
         share: Mutex::default(),
         changes: Mutex::new(ChangeLog::new(&config.state.directory)),

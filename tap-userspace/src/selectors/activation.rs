@@ -141,6 +141,18 @@ impl Activation {
     }
 }
 
+/// Reads an activation that an author has signed; whether the other person has is another question.
+///
+/// # Errors
+/// What is wrong: the note, a signature, the missing author, or the form.
+pub fn begun(note: &str, roots: &TrustRoots) -> Result<Activation, ActivationError> {
+    let verified = keys::note::verify(note, roots)?;
+    if !verified.signers.iter().any(|key| key.role == Role::SelectorAuthor) {
+        return Err(ActivationError::Signer { missing: Role::SelectorAuthor });
+    }
+    Activation::parse_unsigned(&verified.text)
+}
+
 /// Reads a signed activation: an author and an approver must both have signed. Trust roots hold each key once and in one
 /// role, so one key cannot stand for both; two keys under one name are one person's.
 ///

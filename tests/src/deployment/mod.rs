@@ -8,6 +8,7 @@ mod documents;
 mod identities;
 mod inspection;
 mod measure;
+mod remote;
 mod running;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use books::{Books, lost, missing, selected};
 pub use certificates::Authority;
 pub use identities::{Identities, identities};
 pub use measure::{MeasurePlan, rule, rule_on, with_payload};
+pub use remote::{API_PORT, Remote};
 pub use running::{KernelCounters, METRICS_PORT};
 
 /// The measure of every laboratory order.
