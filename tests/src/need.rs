@@ -81,12 +81,26 @@ pub fn tool(name: &str) -> Option<PathBuf> {
     found
 }
 
+/// Where `cargo xtask setup` puts what is no package of the system: beside what cargo builds.
+///
+/// # Errors
+/// The running program does not lie in a target directory.
+pub fn tools() -> std::io::Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    // target/<profile>/deps/<test> for tests, target/<profile>/<program> for xtask.
+    let profile =
+        here.parent().map(|parent| if parent.ends_with("deps") { parent.parent().unwrap_or(parent) } else { parent });
+    let target = profile.and_then(Path::parent);
+    target.map(|target| target.join("tools")).ok_or_else(|| std::io::Error::other("no target directory"))
+}
+
 /// Where the program `name` lies, if anywhere; notes nothing.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from))
+        .chain(tools().map(|tools| tools.join(name).join("bin")))
         .map(|directory| directory.join(name))
         .find(|file| executable(file))
 }

@@ -301,3 +301,65 @@ fn nowhere_in_clear(deployment: &Deployment, remote: &Remote<'_>, lab: &Lab) -> 
     }
     Ok(())
 }
+
+#[test]
+fn a_fuzzer_that_knows_the_document_finds_no_failure() {
+    if !need::root() || need::tool("tc").is_none() {
+        return;
+    }
+    if let Some(schemathesis) = need::tool("schemathesis") {
+        fuzzed(&schemathesis).unwrap();
+    }
+}
+
+/// What it sends as an example of a set, from the document.
+const EXAMPLE: &str = "203.0.113.9";
+
+/// One fuzzer for each role at once, each at its client's rate.
+fn fuzzed(schemathesis: &std::path::Path) -> Result<()> {
+    const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+        response_headers_conformance,response_schema_conformance,negative_data_rejection,unsupported_method,\
+        allow_header_conformance";
+    let seconds = if need::long() { "600" } else { "20" };
+    let lab = Lab::new()?;
+    let deployment = Deployment::new(Plan { sets: vec![set(FOREIGN4, 5000)], ..Plan::default() })?;
+    let _remote = Remote::new(&deployment)?;
+    let mut receiver = deployment.start_receiver(&lab.receiving)?;
+    let mut agent = deployment.start_agent(&lab.mirror)?;
+    std::fs::write(deployment.file("openapi.json"), tap_userspace::control::api::DOCUMENT)?;
+    ensure!(tap_userspace::control::api::DOCUMENT.contains(EXAMPLE));
+    let mut fuzzers = Vec::new();
+    for role in Role::ALL.map(Role::name) {
+        let mut command = lab.receiving.command(schemathesis);
+        command.current_dir(deployment.path()).args(["run", "openapi.json", "--checks", CHECKS]);
+        command.args(["--url", &format!("https://{MIRROR}:{API_PORT}"), "--tls-verify", "false"]);
+        command.args(["--request-cert", &format!("tls/{role}.pem"), "--request-cert-key", &format!("tls/{role}.key")]);
+        command.args(["--rate-limit", "5/s", "--request-timeout", "10", "--max-time", seconds, "--no-color"]);
+        command.args(["--warnings", "off"]);
+        let log = deployment.file(&format!("schemathesis-{role}.log"));
+        fuzzers.push((role, Process::start("schemathesis", command, &log)?));
+    }
+    for (role, fuzzer) in &mut fuzzers {
+        let ended = fuzzer.wait(Duration::from_secs(seconds.parse::<u64>()? + 60))?;
+        ensure!(ended.success(), "{role}: {}", fuzzer.output());
+        let said = fuzzer.output();
+        println!("{role}: {}", said.lines().rev().find(|line| line.contains("generated")).unwrap_or("no count"));
+    }
+    // It goes on, and the log has what became of every call: no failure among it, and nothing that was sent.
+    ensure!(deployment.status()?.measures[0].selectors.generation == 1);
+    let calls = leaves(&deployment, "api-call")?;
+    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    calls.iter().for_each(|leaf| *outcomes.entry(leaf["outcome"].as_str().unwrap_or_default()).or_default() += 1);
+    println!("{outcomes:?}");
+    ensure!(
+        calls.len() > 200 && !outcomes.contains_key("failed") && !outcomes.contains_key("unlogged"),
+        "{outcomes:?}"
+    );
+    ensure!(outcomes.contains_key("refused") && outcomes.contains_key("malformed"), "{outcomes:?}");
+    let said = deployment.gwtap(["audit", "show", "log"])? + &std::fs::read_to_string(deployment.file("agent.log"))?;
+    ensure!(!said.contains(EXAMPLE), "a log has what was sent");
+    for process in [&mut agent, &mut receiver] {
+        ensure!(process.terminate(PATIENCE)?.success(), "{}", process.output());
+    }
+    Ok(())
+}

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, run, succeeds};
 use crate::test_vm;
+use tap_tests::need;
 
 /// Arguments of `cargo xtask setup`.
 #[derive(clap::Args)]
@@ -37,6 +38,7 @@ const TEST: &[Package] = &[
     ("curl", "speaks to the stand-in for the Commission as anybody could"),
     ("strace", "watches which system calls the processes make"),
     ("python3", "counts indicator files independently"),
+    ("python3-venv", "a place of its own for schemathesis"),
     ("bpftool", "what the kernel says it has loaded"),
     ("systemd", "systemd-analyze, judge of the units"),
     ("lintian", "judge of the packages"),
@@ -60,6 +62,9 @@ const BPF_LINKER: &str = "0.13.0";
 /// The cargo-deny that `deny.toml` is written for; newer ones may ask for a newer compiler than ours.
 const CARGO_DENY: &str = "^0.20";
 
+/// The schemathesis that the tests know: it drives the control API by its OpenAPI document.
+const SCHEMATHESIS: &str = "4.32.5";
+
 /// Where Debian installs the LLVM that bpf-linker links with.
 const LLVM: &str = "/usr/lib/llvm-22";
 
@@ -79,6 +84,7 @@ pub(crate) fn setup(args: &Args) -> Result<ExitCode> {
         run(cargo().args(["install", "--locked", "cargo-deny", "--version", CARGO_DENY]))?;
     }
     if test {
+        schemathesis()?;
         test_vm::fetch()?;
     }
     if ebpf && !bpf_linker_is_there() {
@@ -91,6 +97,22 @@ pub(crate) fn setup(args: &Args) -> Result<ExitCode> {
     }
     println!("setup: everything is there");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Beside what cargo builds, so that it goes with it.
+fn schemathesis() -> Result<()> {
+    let directory = need::tools()?.join("schemathesis");
+    let said = Command::new(directory.join("bin/schemathesis")).arg("--version").output();
+    if said.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(SCHEMATHESIS)) {
+        return Ok(());
+    }
+    println!(
+        "schemathesis {SCHEMATHESIS}: drives the control API by its OpenAPI document, into {}",
+        directory.display()
+    );
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
+    let package = format!("schemathesis=={SCHEMATHESIS}");
+    run(Command::new(directory.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", &package]))
 }
 
 fn packages(wanted: &[Package]) -> Result<()> {
