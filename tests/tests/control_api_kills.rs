@@ -129,7 +129,7 @@ fn run() -> Result<()> {
             }
             std::thread::sleep(life);
             agent.kill()?;
-            match caller.join().map_err(|_| anyhow::anyhow!("the caller panicked"))? {
+            match caller.join().map_err(|_panic| anyhow::anyhow!("the caller panicked"))? {
                 (Ok(()) | Err(CallError::Connection { .. }), came) => Ok(came),
                 (Err(other), came) => Err(other).with_context(|| format!("round {round}: after {came:?}")),
             }
