@@ -136,6 +136,8 @@ pub const API_BURST_CALLS: u32 = 20;
 pub const API_CALL_INTERVAL: Duration = Duration::from_millis(200);
 /// Bytes of a call's body but for selector sets: a note, or a reason.
 pub const API_BODY_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of a refused call's body that are taken so that its caller sees the answer: some seconds of a slow line.
+pub const API_DISCARD_BYTES_MAX: u64 = 1 << 20;
 /// Least time between two leaves about the same kind of call that is refused before anybody reads it.
 pub const API_TELL_INTERVAL: Duration = Duration::from_secs(60);
 /// Characters of a client's name: a domain name (RFC 1035, section 2.3.4).

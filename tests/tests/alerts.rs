@@ -12,12 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use tap_common::abi::counter::Counters;
 use tap_common::abi::cpu::CpuState;
 use tap_tests::clock::{Clock, Synchronised};
-use tap_tests::deployment::{Deployment, MeasurePlan, Plan, rule};
+use tap_tests::deployment::{Deployment, MeasurePlan, Plan, Remote, rule};
 use tap_tests::lab::traffic::{FrameSender, Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Host, InlineLab, Lab, Process, wait_until};
 use tap_tests::prometheus::{Prometheus, rules_file};
 use tap_tests::told::{ENDPOINT_PROCESS, RECEIVER_PROCESS, Taps, Told};
 use tap_tests::{gwtap, need};
+use tap_userspace::control::api::client::Call;
 use tap_userspace::keys::note::{self, SecretKey};
 use tap_userspace::load::{Attach, Tap, TapConfig, cap_policy};
 use tap_userspace::notice::{self, Event};
@@ -38,7 +39,8 @@ const PORT: [&str; 5] = [
     "GwtapProgramReplaced",
 ];
 const DELIVERY: [&str; 3] = ["GwtapNotConnected", "GwtapSpoolFilling", "GwtapRecordsLost"];
-const AUTHORITY: [&str; 9] = [
+const AUTHORITY: [&str; 10] = [
+    "GwtapApiDenied",
     "GwtapOrderEnds",
     "GwtapOrderEndsTomorrow",
     "GwtapActivationEnds",
@@ -365,6 +367,7 @@ fn authority(program: &Path, compiler: &Path) -> Result<()> {
     };
     let deployment = Deployment::new(Plan { sets, beside: vec![only], ..Plan::default() })?;
     alone(&deployment)?;
+    let remote = Remote::new(&deployment)?;
     let clock = Clock::new(compiler)?;
     clock.set(0, Synchronised::Yes)?;
     let mut agent = start(&deployment, &lab.mirror, &clock)?;
@@ -372,10 +375,16 @@ fn authority(program: &Path, compiler: &Path) -> Result<()> {
     for alert in ["GwtapOrderEnds", "GwtapOrderEndsTomorrow", "GwtapActivationEnds", "GwtapLaboratoryExceptions"] {
         prometheus.wait_for(alert, true, ALERT_MAX)?;
     }
+    let stop = br#"{"reason": "laboratory"}"#.to_vec();
+    let call = Call { method: "POST", path: "/v1/stop", etag: None, body: Some(stop) };
+    ensure!(remote.outcome(&lab.receiving, "auditor", &call)? == "role");
+    prometheus.wait_for("GwtapApiDenied", true, ALERT_MAX)?;
     extend(&deployment, end)?;
     for alert in ["GwtapOrderEnds", "GwtapOrderEndsTomorrow", "GwtapActivationEnds"] {
         prometheus.wait_for(alert, false, ALERT_MAX)?;
     }
+
+    prometheus.wait_for("GwtapApiDenied", false, ALERT_MAX)?;
 
     // The carrier's kill switch; the log does not take the second throw.
     let verb = |words: &[&'static str]| deployment.gwtap(words.iter().copied().chain(["--socket", "control.sock"]));

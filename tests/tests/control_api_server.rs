@@ -199,6 +199,48 @@ fn what_the_log_cannot_have_is_not_answered_but_what_narrows_is_done() -> Result
 }
 
 #[test]
+fn whoever_is_refused_while_still_writing_sees_why() -> Result<()> {
+    let lab = Lab::new()?;
+    // As much as a connection's buffers never hold by themselves.
+    let body = format!(r#"{{"note": "{}"}}"#, "x".repeat(900_000));
+    for (path, status) in [("/v1/measures/m-1/withdrawal", 403), ("/v1/directives", 413)] {
+        let answer = over_http1(&lab, path, &body)?;
+        ensure!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer:?}");
+    }
+    Ok(())
+}
+
+/// The auditor's call over HTTP/1.1, all of it written before anything is read.
+fn over_http1(lab: &Lab, path: &str, body: &str) -> Result<String> {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+    use std::io::{Read as _, Write as _};
+    let file = |name: &str| lab.directory.path().join(name);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(file("ca.pem"))?)?;
+    let chain = vec![CertificateDer::from_pem_file(file("auditor.pem"))?];
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(file("auditor.key"))?)?;
+    let mut session = rustls::ClientConnection::new(Arc::new(config), "tap".try_into()?)?;
+    let mut stream = std::net::TcpStream::connect(lab.address)?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20)))?;
+    let mut tls = rustls::Stream::new(&mut session, &mut stream);
+    write!(
+        tls,
+        "POST {path} HTTP/1.1\r\nHost: tap\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )?;
+    for piece in body.as_bytes().chunks(16 << 10) {
+        tls.write_all(piece)?;
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let mut answer = vec![0; 4_096];
+    let read = tls.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
+}
+
+#[test]
 fn the_document_says_what_the_server_does() -> Result<()> {
     let document: Value = serde_json::from_str(DOCUMENT)?;
     let paths = document["paths"].as_object().context("paths")?;

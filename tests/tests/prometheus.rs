@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tap_tests::deployment::{Deployment, Plan, rule};
+use tap_tests::deployment::{Deployment, Plan, Remote, rule};
 use tap_tests::lab::traffic::{Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Lab, Process};
 use tap_tests::prometheus::{self, Prometheus, Rule};
@@ -37,6 +37,7 @@ fn queries(program: &Path) -> Result<()> {
         ..Plan::default()
     };
     let deployment = Deployment::new(plan)?;
+    let _remote = Remote::new(&deployment)?;
     let _receiver = deployment.start_receiver(&lab.receiving)?;
     let _agent = deployment.start_agent(&lab.mirror)?;
     let _beside = receiver_beside(&deployment, &lab)?;

@@ -48,8 +48,20 @@ pub struct Status {
     /// The audit log.
     #[serde(default)]
     pub log: LogStatus,
+    /// Calls of the control API, where there is one.
+    #[serde(default)]
+    pub api: Option<ApiStatus>,
     /// The measures, by slot.
     pub measures: Vec<MeasureStatus>,
+}
+
+/// Calls of the control API since the agent started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiStatus {
+    /// By outcome: `done`, or a problem's kind.
+    pub calls: BTreeMap<String, u64>,
+    /// Handshakes that failed, and calls above a client's rate, as far as the log has them.
+    pub turned_away: u64,
 }
 
 /// The audit log's head.

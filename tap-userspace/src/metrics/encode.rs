@@ -6,6 +6,7 @@
 mod measure;
 
 use super::page::{Page, as_float};
+use crate::control::api::wire::Kind;
 use crate::control::status::Status;
 
 /// The page for `status`.
@@ -19,6 +20,7 @@ pub fn encode(status: &Status) -> Result<String, prometheus::Error> {
     facility(&page, status)?;
     host(&page, status)?;
     log(&page, status)?;
+    api(&page, status)?;
     for measure in &status.measures {
         measure::rows(&page, status, measure)?;
     }
@@ -88,6 +90,22 @@ fn log(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
         "Acts since the start that could not be written into the audit log.",
         &[],
         log.failed_total,
+    )
+}
+
+/// Calls of the control API, by outcomes of a fixed set; whose they are stands in the audit log.
+fn api(page: &Page, status: &Status) -> Result<(), prometheus::Error> {
+    let Some(api) = &status.api else { return Ok(()) };
+    let outcomes = Kind::ALL.into_iter().map(|kind| kind.parts().0).chain(["done"]);
+    for outcome in outcomes {
+        let calls = api.calls.get(outcome).copied().unwrap_or_default();
+        page.counter("gwtap_api_calls_total", "Calls of the control API by outcome.", &[("outcome", outcome)], calls)?;
+    }
+    page.counter(
+        "gwtap_api_turned_away_total",
+        "Handshakes that failed and calls above a client's rate at the control API.",
+        &[],
+        api.turned_away,
     )
 }
 

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// Every label name there may be. None of them can hold an address, a port, an AS or a rule.
-pub(super) const LABEL_NAMES: [&str; 11] = [
+pub(super) const LABEL_NAMES: [&str; 12] = [
     "measure",
     "facility",
     "verdict",
@@ -19,6 +19,7 @@ pub(super) const LABEL_NAMES: [&str; 11] = [
     "set_sha256",
     "host_key",
     "map_instance",
+    "outcome",
 ];
 
 type Labels<'a> = [(&'a str, &'a str)];

@@ -12,6 +12,7 @@ use super::sampling::ChangeLog;
 use super::state::State;
 use crate::clock::Watch;
 use crate::config::Config;
+use crate::control::status::ApiStatus;
 use crate::keys::SecretKey;
 use crate::load::LoadError;
 use crate::loader::{Compiler, Tap};
@@ -35,6 +36,8 @@ pub(super) struct Agent {
     pub(super) tap: Mutex<Option<Tap>>,
     /// Has generations verified and compiled in the loader, beside what the tap does.
     pub(super) compiler: Compiler,
+    /// Calls of the control API.
+    pub(super) api: Mutex<ApiStatus>,
     /// Kept versions of the measures' sets: one change at a time. Taken before `loading`.
     pub(super) versions: Mutex<()>,
     pub(super) state: Mutex<State>,

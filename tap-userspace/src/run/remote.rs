@@ -45,6 +45,13 @@ impl api::Agent for Remote {
     }
 
     fn tell(&self, leaf: &Leaf) -> Result<(), String> {
+        let mut counted = lock(&self.0.api);
+        if let Leaf::ApiCall { outcome, .. } = leaf {
+            *counted.calls.entry(outcome.clone()).or_default() += 1;
+        } else if let Leaf::ApiTurnedAway { calls, .. } = leaf {
+            counted.turned_away += calls;
+        }
+        drop(counted);
         self.0.audit.must(leaf).map_err(|error| error.to_string())
     }
 }

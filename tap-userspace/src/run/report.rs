@@ -59,6 +59,7 @@ pub(super) fn status(agent: &Agent) -> Status {
         sampling_seeds: agent.seeds_total.load(Ordering::Relaxed),
         documentation_prefixes: config.country_table.documentation_prefixes,
         log: log(agent),
+        api: agent.config.control.api.as_ref().map(|_| lock(&agent.api).clone()),
         measures: agent.measures.iter().map(|measure| measure_status(agent, measure, &counters)).collect(),
     }
 }

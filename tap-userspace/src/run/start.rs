@@ -258,6 +258,7 @@ fn assemble(
         tap: Mutex::new(Some(tap)),
         compiler,
         generations: Mutex::new(state.generations().clone()),
+        api: Mutex::default(),
         versions: Mutex::default(),
         state: Mutex::new(state),
         share: Mutex::default(),

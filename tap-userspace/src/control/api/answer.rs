@@ -5,7 +5,7 @@ use super::server::{Peer, Shared, lock};
 use super::wire::{Kind, Problem};
 use super::{Answer, Asked, DOCUMENT};
 use crate::audit::Leaf;
-use crate::limits::{CONTROL_READ_MAX, ID_BYTES_MAX};
+use crate::limits::{API_DISCARD_BYTES_MAX, CONTROL_READ_MAX, ID_BYTES_MAX};
 use axum::body::Body;
 use axum::extract::RawPathParams;
 use axum::extract::rejection::RawPathParamsRejection;
@@ -78,7 +78,11 @@ async fn call(
         parameters.as_ref().ok().and_then(|parameters| parameters.get("measure")).filter(|id| is_id(id)).cloned();
     let with_set = matches!(right.verb, Verb::Propose | Verb::Contents | Verb::Diff);
     let one = if with_set { shared.with_set.acquire().await.ok() } else { None };
-    let asked = asked(peer, right, parameters, request).await;
+    let (parts, mut body) = request.into_parts();
+    let asked = asked(peer, right, parameters, &parts, &mut body).await;
+    if asked.is_err() {
+        tokio::spawn(discard(body));
+    }
     let agent = Arc::clone(&shared.agent);
     let answer = conclude(shared, peer, Some(right), measure, move || match asked? {
         Some(asked) => agent.answer(asked),
@@ -94,7 +98,8 @@ async fn asked(
     peer: &Peer,
     right: &Right,
     parameters: Result<BTreeMap<String, String>, RawPathParamsRejection>,
-    request: Request<Body>,
+    parts: &Parts,
+    body: &mut Body,
 ) -> Result<Option<Asked>, Problem> {
     match &peer.client {
         None => return Err(Kind::Stranger.because("[[control.api.client]] names none of the certificate's DNS names")),
@@ -106,9 +111,8 @@ async fn asked(
     let mut parameters = parameters.map_err(|_no_text| Kind::Malformed.because("the path is not UTF-8"))?;
     let mut parameter = |name: &str| parameters.remove(name).unwrap_or_default();
     let measure = parameter("measure");
-    let (parts, body) = request.into_parts();
-    let etag = if right.conditional { condition(&parts)? } else { String::new() };
-    let body = if right.body_bytes_max > 0 { read(&parts, body, right.body_bytes_max).await? } else { Vec::new() };
+    let etag = if right.conditional { condition(parts)? } else { String::new() };
+    let body = if right.body_bytes_max > 0 { read(parts, body, right.body_bytes_max).await? } else { Vec::new() };
     Ok(Some(match right.verb {
         Verb::Document => return Ok(None),
         Verb::Status => Asked::Status,
@@ -196,7 +200,7 @@ fn condition(parts: &Parts) -> Result<String, Problem> {
     etag.map(str::to_owned).ok_or_else(|| Kind::Malformed.because("If-Match: one strong ETag in quotation marks"))
 }
 
-async fn read(parts: &Parts, body: Body, bytes_max: u64) -> Result<Vec<u8>, Problem> {
+async fn read(parts: &Parts, body: &mut Body, bytes_max: u64) -> Result<Vec<u8>, Problem> {
     if !is_json(&parts.headers) {
         return Err(Kind::MediaType.because("Content-Type: application/json"));
     }
@@ -212,6 +216,17 @@ async fn read(parts: &Parts, body: Body, bytes_max: u64) -> Result<Vec<u8>, Prob
         if error.is::<LengthLimitError>() { large() } else { Kind::Malformed.because("the body broke off") }
     })?;
     Ok(read.to_bytes().into())
+}
+
+/// Takes what is left of a refused call's body, and throws it away: a caller whose connection is closed while it still writes may
+/// never see the answer (RFC 9112, section 9.6).
+async fn discard(body: Body) {
+    let bytes_max = usize::try_from(API_DISCARD_BYTES_MAX).unwrap_or(usize::MAX);
+    let mut body = Limited::new(body, bytes_max);
+    let frames = async { while let Some(Ok(_)) = body.frame().await {} };
+    if tokio::time::timeout(CONTROL_READ_MAX, frames).await.is_err() {
+        tracing::debug!("the body of a refused call came too slowly");
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

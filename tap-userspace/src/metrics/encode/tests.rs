@@ -1,7 +1,7 @@
 //! What stands on the page, and what may not.
 
 use super::*;
-use crate::control::status::MeasureStatus;
+use crate::control::status::{ApiStatus, MeasureStatus};
 use crate::metrics::page::{LABEL_NAMES, checked};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,7 @@ fn sample() -> Status {
     status.counters.verdicts = [("malformed".to_owned(), 2)].into();
     status.counters.reasons = BTreeMap::from([("vlan_short".to_owned(), 2)]);
     status.share.used_max = 0.31;
+    status.api = Some(ApiStatus { calls: [("role".to_owned(), 3)].into(), turned_away: 4 });
     status.share.capacity_bits_per_second = 100_000_000_004;
     for (id, selected) in [("m-1", 5), ("m-2", 6)] {
         let mut measure = MeasureStatus::default();
@@ -37,6 +38,9 @@ fn numbers_stand_on_the_page_exactly() {
         "gwtap_share_used_max_ratio{facility=\"f-1\",measure=\"m-2\"} 0.294",
         "gwtap_verdict_packets_total{facility=\"f-1\",measure=\"m-2\",verdict=\"selected\"} 6",
         "gwtap_idle_packets_total{measure=\"m-1\"} 50",
+        "gwtap_api_calls_total{outcome=\"role\"} 3",
+        "gwtap_api_calls_total{outcome=\"done\"} 0",
+        "gwtap_api_turned_away_total 4",
         "gwtap_sampling_threshold_ratio{measure=\"m-2\"} 0.25",
         "gwtap_sampling_changes_total{measure=\"m-1\"} 0",
         "gwtap_lease_live{measure=\"m-1\"} 0",
