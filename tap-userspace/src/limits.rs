@@ -118,8 +118,9 @@ pub const CONTROL_CONNECTIONS_MAX: usize = 8;
 
 // The control API.
 
-/// Connections of the control API served at once: some ten clients with a few each.
-pub const API_CONNECTIONS_MAX: usize = 64;
+/// Connections of one client to the control API: a person, a script, and room. Each client has its own places, so that nobody can take
+/// those of the carrier's kill switch; certificates that are no client's share as many.
+pub const API_CLIENT_CONNECTIONS_MAX: usize = 8;
 /// Handshakes of the control API at once; they are not among the connections, so that strangers take no client's place.
 pub const API_HANDSHAKES_MAX: usize = 64;
 /// Longest that a connection of the control API is kept: a certificate that ended or was revoked meanwhile is looked at then.

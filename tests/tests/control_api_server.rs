@@ -2,20 +2,23 @@
 //! nothing is answered that the log does not have. The OpenAPI document against the table of rights.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "helpers of a test")]
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tap_tests::deployment::Authority;
+use tap_tests::lab::wait_until;
 use tap_userspace::audit::Leaf;
 use tap_userspace::control::api::client::{Call, CallError, Client};
 use tap_userspace::control::api::rights::{RIGHTS, Role};
 use tap_userspace::control::api::server::{Server, credentials};
 use tap_userspace::control::api::wire::{Kind, Problem};
 use tap_userspace::control::api::{Agent, Answer, Asked, DOCUMENT};
-use tap_userspace::limits::{API_BODY_BYTES_MAX, API_BURST_CALLS};
+use tap_userspace::limits::{API_BODY_BYTES_MAX, API_BURST_CALLS, API_CLIENT_CONNECTIONS_MAX};
 use tap_userspace::transport::tls::TlsFiles;
 
 /// An agent that does nothing and remembers what was asked.
@@ -210,34 +213,67 @@ fn whoever_is_refused_while_still_writing_sees_why() -> Result<()> {
     Ok(())
 }
 
-/// The auditor's call over HTTP/1.1, all of it written before anything is read.
-fn over_http1(lab: &Lab, path: &str, body: &str) -> Result<String> {
+type Session = rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>;
+
+/// A connection of the client `name`, after its handshake.
+fn session(lab: &Lab, name: &str) -> Result<Session> {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-    use std::io::{Read as _, Write as _};
     let file = |name: &str| lab.directory.path().join(name);
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(file("ca.pem"))?)?;
-    let chain = vec![CertificateDer::from_pem_file(file("auditor.pem"))?];
+    let chain = vec![CertificateDer::from_pem_file(file(&format!("{name}.pem")))?];
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
-        .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(file("auditor.key"))?)?;
+        .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(file(&format!("{name}.key")))?)?;
     let mut session = rustls::ClientConnection::new(Arc::new(config), "tap".try_into()?)?;
-    let mut stream = std::net::TcpStream::connect(lab.address)?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(20)))?;
-    let mut tls = rustls::Stream::new(&mut session, &mut stream);
-    write!(
-        tls,
-        "POST {path} HTTP/1.1\r\nHost: tap\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    )?;
+    let mut stream = TcpStream::connect(lab.address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    session.complete_io(&mut stream)?;
+    Ok(rustls::StreamOwned::new(session, stream))
+}
+
+/// The auditor's call over HTTP/1.1, all of it written before anything is read.
+fn over_http1(lab: &Lab, path: &str, body: &str) -> Result<String> {
+    let mut session = session(lab, "auditor")?;
+    let length = body.len();
+    write!(session, "POST {path} HTTP/1.1\r\nHost: tap\r\nContent-Type: application/json\r\n")?;
+    write!(session, "Content-Length: {length}\r\n\r\n")?;
     for piece in body.as_bytes().chunks(16 << 10) {
-        tls.write_all(piece)?;
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        session.write_all(piece)?;
+        std::thread::sleep(Duration::from_millis(2));
     }
+    answer(&mut session)
+}
+
+/// The beginning of what comes.
+fn answer(session: &mut Session) -> Result<String> {
     let mut answer = vec![0; 4_096];
-    let read = tls.read(&mut answer)?;
+    let read = session.read(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
+}
+
+#[test]
+fn a_client_takes_its_own_places_and_nobody_elses() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut open = Vec::new();
+    for _ in 0..API_CLIENT_CONNECTIONS_MAX {
+        let mut session = session(&lab, "auditor")?;
+        write!(session, "GET /v1/status HTTP/1.1\r\nHost: tap\r\n\r\n")?;
+        ensure!(answer(&mut session)?.starts_with("HTTP/1.1 200 "));
+        open.push(session);
+    }
+    let ninth = lab.outcome("auditor", "GET", "/v1/status", None, None);
+    ensure!(ninth.contains("is it the tap's"), "{ninth}");
+    ensure!(lab.outcome("operator", "POST", "/v1/stop", None, Some(r#"{"reason": "enough"}"#)) == "done");
+    drop(open);
+    wait_until("a free place", Duration::from_secs(20), || {
+        lab.outcome("auditor", "GET", "/v1/status", None, None) == "done"
+    })?;
+    let leaves = lab.agent.leaves.lock().unwrap();
+    let told = |leaf: &Leaf| matches!(leaf, Leaf::ApiTurnedAway { client: Some(client), kind, .. } if client == "auditor" && kind == "too-many");
+    ensure!(leaves.iter().any(told), "{leaves:?}");
+    Ok(())
 }
 
 #[test]

@@ -142,7 +142,9 @@ fn watch(name: &str, look: Duration) -> (Option<(u64, u64)>, u64) {
 
 fn certificates(config: &Config, now_unix_s: i64) -> Vec<Certificate> {
     let exports = config.measures.iter().map(|measure| &measure.export);
-    let files: BTreeSet<&PathBuf> = exports.flat_map(|export| [&export.ca_file, &export.certificate_file]).collect();
+    let api = config.control.api.iter().flat_map(|api| [&api.ca_file, &api.certificate_file]);
+    let files: BTreeSet<&PathBuf> =
+        exports.flat_map(|export| [&export.ca_file, &export.certificate_file]).chain(api).collect();
     files.into_iter().map(|file| Certificate { file: file.clone(), period: period(file), now_unix_s }).collect()
 }
 
@@ -163,6 +165,7 @@ fn keys(config: &Config) -> Vec<KeyFile> {
     for measure in &config.measures {
         files.extend([&measure.pseudonym_key_file, &measure.spool.key_file, &measure.export.key_file]);
     }
+    files.extend(config.control.api.iter().map(|api| &api.key_file));
     let mode = |file: &Path| Ok(std::fs::metadata(file)?.permissions().mode());
     let key = |file: &PathBuf| KeyFile {
         file: file.clone(),

@@ -5,8 +5,8 @@ use super::rights::Role;
 use super::{Agent, answer};
 use crate::audit::Leaf;
 use crate::limits::{
-    API_CLOSE_MAX, API_CONNECTION_MAX, API_CONNECTIONS_MAX, API_HANDSHAKES_MAX, API_HEADERS_BYTES_MAX, API_STREAMS_MAX,
-    CONNECT_MAX, CONTROL_READ_MAX,
+    API_CLIENT_CONNECTIONS_MAX, API_CLOSE_MAX, API_CONNECTION_MAX, API_HANDSHAKES_MAX, API_HEADERS_BYTES_MAX,
+    API_STREAMS_MAX, CONNECT_MAX, CONTROL_READ_MAX,
 };
 use crate::transport::rotating::Rotating;
 use crate::transport::tls::{self, TlsError, TlsFiles};
@@ -35,6 +35,8 @@ pub struct Server {
 pub(super) struct Shared {
     pub(super) agent: Arc<dyn Agent>,
     clients: BTreeMap<String, Role>,
+    /// Connections by client; none is whoever is no client.
+    places: BTreeMap<Option<String>, Semaphore>,
     pub(super) rates: Mutex<Rates>,
     /// By client (none before one is known) and kind.
     sums: Mutex<Sums<(Option<String>, &'static str)>>,
@@ -71,8 +73,10 @@ impl Server {
         clients: BTreeMap<String, Role>,
         agent: Arc<dyn Agent>,
     ) -> Self {
+        let names = clients.keys().cloned().map(Some).chain([None]);
         let shared = Shared {
             agent,
+            places: names.map(|name| (name, Semaphore::new(API_CLIENT_CONNECTIONS_MAX))).collect(),
             clients,
             rates: Mutex::default(),
             sums: Mutex::new(Sums::new()),
@@ -84,8 +88,7 @@ impl Server {
     /// Serves until the future is dropped.
     pub async fn serve(mut self) {
         let router = answer::router(&self.shared);
-        let [connections, handshakes] =
-            [API_CONNECTIONS_MAX, API_HANDSHAKES_MAX].map(|places| Arc::new(Semaphore::new(places)));
+        let handshakes = Arc::new(Semaphore::new(API_HANDSHAKES_MAX));
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         loop {
             let stream = tokio::select! {
@@ -95,19 +98,15 @@ impl Server {
                 }
                 // Connections that are open go on as they began, up to their longest time.
                 () = self.credentials.changed() => continue,
+                // Where it fails there are no descriptors: others have to end first, and the next tick comes.
                 Ok((stream, _)) = self.listener.accept() => stream,
-                // No descriptors: others have to end first.
-                else => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
             };
             let Ok(handshake) = Arc::clone(&handshakes).try_acquire_owned() else {
                 self.shared.turned_away(None, "too-many");
                 continue;
             };
             let acceptor = TlsAcceptor::from(self.credentials.current());
-            let (shared, router, connections) = (Arc::clone(&self.shared), router.clone(), Arc::clone(&connections));
+            let (shared, router) = (Arc::clone(&self.shared), router.clone());
             tokio::spawn(async move {
                 let stream = match tokio::time::timeout(CONNECT_MAX, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => stream,
@@ -116,8 +115,9 @@ impl Server {
                 };
                 drop(handshake);
                 let peer = shared.peer(&stream);
-                let Ok(_place) = connections.try_acquire() else {
-                    return shared.turned_away(peer.client.map(|(name, _)| name), "too-many");
+                let name = peer.client.as_ref().map(|(name, _)| name.clone());
+                let Some(Ok(_place)) = shared.places.get(&name).map(Semaphore::try_acquire) else {
+                    return shared.turned_away(name, "too-many");
                 };
                 converse(stream, router.layer(Extension(peer))).await;
             });
