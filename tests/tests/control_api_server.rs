@@ -213,7 +213,7 @@ fn whoever_is_refused_while_still_writing_sees_why() -> Result<()> {
     Ok(())
 }
 
-type Session = rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>;
+type Session = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
 
 /// A connection of the client `name`, after its handshake.
 fn session(lab: &Lab, name: &str) -> Result<Session> {
