@@ -149,6 +149,16 @@ fn steered() -> Result<()> {
     let sets = vec![set("198.51.100.0/24", 5001), set(CANARY, 5000)];
     let deployment = Deployment::new(Plan { sets, ..Plan::default() })?;
     let remote = Remote::new(&deployment)?;
+    // The first set is on the host's disk, too.
+    let seal = |set: &str, to: &str, out: &str| deployment.gwtap(["selectors", "seal", set, "--to", to, "--out", out]);
+    let host = format!("keys/{HOST_NAME}.seal.pub");
+    seal("selectors-1.json", &host, "first.sealed")?;
+    seal("selectors-2.json", &host, "second.sealed")?;
+    seal("selectors-2.json", "keys/facility.seal.pub", "foreign.sealed")?;
+    let configuration = std::fs::read_to_string(deployment.file("gwtap.toml"))?;
+    ensure!(configuration.contains("set_file = \"selectors-1.json\""));
+    let configuration = configuration.replace("set_file = \"selectors-1.json\"", "set_file = \"first.sealed\"");
+    std::fs::write(deployment.file("gwtap.toml"), configuration)?;
     let mut receiver = deployment.start_receiver(&lab.receiving)?;
     let mut agent = deployment.start_agent(&lab.mirror)?;
     lab.start_mirror()?;
@@ -179,7 +189,9 @@ fn steered() -> Result<()> {
     refused("selector-author", &proposing("other.note"), "set_sha256")?;
     sign("selectors-2.json", "2", "author", "second.note")?;
     refused("approver", &proposing("second.note"), "role")?;
-    let said = remote.run(at, "selector-author", &proposing("second.note"))?;
+    let sealed = |set: &'static str| ["propose", "--set", set, "--activation", "second.note"];
+    refused("selector-author", &sealed("foreign.sealed"), "not sealed to this host")?;
+    let said = remote.run(at, "selector-author", &sealed("second.sealed"))?;
     ensure!(said.contains("waits for the approver"), "{said}");
     let activate = ["activate", "--measure", MEASURE, "--number", "2"];
     refused("selector-author", &activate, "the approver has not signed")?;

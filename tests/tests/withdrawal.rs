@@ -34,7 +34,11 @@ fn run() -> Result<()> {
     let load = UdpLoad::start(from, 0, 16, (&lab.domestic, to), b"beacon", Rate::new(200_000))?;
     let now = || deployment.status().map(|status| selected(&status));
     wait_until("selected packets", PATIENCE, || now().is_ok_and(|count| count > 0))?;
-    deployment.load(2)?;
+    // By the socket, sealed: the operator does not read it.
+    let host = "keys/mirror-1.seal.pub";
+    deployment.gwtap(["selectors", "seal", "selectors-2.json", "--to", host, "--out", "second.sealed"])?;
+    let words = ["selectors", "load", "--socket", "control.sock", "--set", "second.sealed"];
+    deployment.gwtap(words.into_iter().chain(["--activation", "activation-2.note"]))?;
 
     // Somebody who may not, a number that is not the next, and the right one.
     let sign = |number: &str, key: &str, out: &str| {

@@ -33,6 +33,7 @@ pub mod run;
 pub mod selectors;
 pub mod selectors_import;
 pub mod selectors_load;
+mod selectors_seal;
 pub mod selectors_versions;
 mod selectors_withdraw;
 pub mod status;

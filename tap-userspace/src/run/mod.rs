@@ -187,8 +187,13 @@ fn answer(agent: &Agent, request: Request) -> Response {
         Request::Stop { measure, reason } => done("stop", oversight::stop(agent, measure.as_deref(), &reason)),
         Request::Resume { measure, reason } => done("resume", oversight::resume(agent, measure.as_deref(), &reason)),
         Request::SelectorsLoad { measure, set, activation } => {
-            let set_sha256 = hex::encode(keys::sha256(set.as_bytes()));
-            match swap::load(agent, measure.as_deref(), sealed::Texts { set, activation }) {
+            let offered = hex::encode(keys::sha256(set.as_bytes()));
+            let opened = crate::selectors::sealed::open(set, &agent.host.sealing);
+            let set_sha256 = opened.as_ref().map_or(offered, |set| hex::encode(keys::sha256(set.as_bytes())));
+            let loaded = opened
+                .map_err(|error| RunError::refused("selector set", error))
+                .and_then(|set| swap::load(agent, measure.as_deref(), sealed::Texts { set, activation }));
+            match loaded {
                 Ok(loaded) => {
                     keep_versions(agent, Some(&loaded.measure));
                     Response::Loaded(loaded)

@@ -16,7 +16,7 @@ use crate::control::api::{self, Answer, Asked};
 use crate::keys;
 use crate::selectors::activation::{self, Activation};
 use crate::selectors::versions::difference;
-use crate::selectors::{SelectorSet, withdrawal::Withdrawal};
+use crate::selectors::{SelectorSet, sealed, withdrawal::Withdrawal};
 use std::sync::Arc;
 
 /// The agent, as the control API sees it.
@@ -128,6 +128,9 @@ fn unchanged(agent: &Agent, measure: &Measure, etag: &str) -> Result<Index, Prob
 
 fn propose(agent: &Agent, measure: &str, etag: &str, texts: Texts) -> Result<Answer, Problem> {
     let measure = find(agent, measure)?;
+    let set = sealed::open(texts.set.clone(), &agent.host.sealing);
+    let set = set.map_err(|error| Kind::Refused.because(format!("selector set: {error}")))?;
+    let texts = Texts { set, activation: texts.activation.clone() };
     let proposal = proposal(agent, measure, &texts)?;
     let _one = lock(&agent.versions);
     let index = unchanged(agent, measure, etag)?;

@@ -171,7 +171,15 @@ fn choose(
     let Some(files) = config.measures.get(slot) else {
         return Err(RunError::Failed(format!("measure[{slot}] is gone")));
     };
-    let texts = sealed::Texts { set: admit::text(&files.set_file)?, activation: admit::text(&files.activation_file)? };
+    let set = admit::text(&files.set_file)?;
+    if !crate::selectors::sealed::is_sealed(&set) {
+        tracing::warn!(
+            "set_file is in clear: whoever reads it knows what is looked for; seal it (gwtap selectors seal)"
+        );
+    }
+    let set = crate::selectors::sealed::open(set, &host.sealing)
+        .map_err(|error| RunError::refused(files.set_file.display(), error))?;
+    let texts = sealed::Texts { set, activation: admit::text(&files.activation_file)? };
     let mut chosen = admit::candidate(host, &admitted.chain, texts, now)?;
     let id = &admitted.order.measure.id;
     if let Some(texts) = sealed::read(&measure::directory(&config.state.directory, id), &host.sealing)? {

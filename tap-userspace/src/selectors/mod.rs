@@ -9,6 +9,7 @@ pub mod field;
 pub mod import;
 mod payload;
 pub mod rule;
+pub mod sealed;
 pub mod set;
 pub mod values;
 pub mod versions;
