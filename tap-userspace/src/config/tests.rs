@@ -1,4 +1,5 @@
 use super::*;
+use crate::control::api::rights::Role;
 
 const EXAMPLE: &str = include_str!("../../../deploy/gwtap.example.toml");
 
@@ -37,6 +38,32 @@ fn the_example_is_a_configuration_and_its_comments_are_the_defaults() {
         "new_seed_at",
     ] {
         assert!(uncommented.contains(&format!("\n{key} = ")), "{key} is not shown in the example");
+    }
+}
+
+#[test]
+fn the_control_api_of_the_example_is_read_and_a_client_has_one_role() {
+    let begin = EXAMPLE.find("#  [control.api]").unwrap();
+    let block = EXAMPLE[begin..].split("\n\n").next().unwrap();
+    let text = |more: &str| EXAMPLE.replacen(block, &format!("{}\n{more}", block.replace("#  ", "")), 1);
+    let config = parse(&text("")).unwrap();
+    let api = config.control.api.as_ref().unwrap();
+    assert_eq!(api.roles(), [("author.team.example".to_owned(), Role::SelectorAuthor)].into());
+    assert_eq!(api.files().certificate.to_str(), Some("/etc/gwtap/tls/api.pem"));
+    assert!(config.agent_needs().reach != parse(EXAMPLE).unwrap().agent_needs().reach);
+    let client =
+        |name: &str, role: &str| text(&format!("[[control.api.client]]\nname = \"{name}\"\nrole = \"{role}\"\n"));
+    parse(&client("approver.team.example", "approver")).unwrap();
+    for (text, message) in [
+        (client("Author.Team.Example", "approver"), "client[1].name: is that of client[0] too; a client has one role"),
+        (client("", "approver"), "client[1].name: `` is no DNS name"),
+        (client("a b", "approver"), "client[1].name: `a b` is no DNS name"),
+        (client("b.example", "anything"), "unknown variant `anything`"),
+        (text("").replacen("tls/api.key", "", 1), "control.api.key_file: is empty"),
+        (text("").replace("[[control.api.client]]", "[[control.api.clients]]"), "clients"),
+    ] {
+        let refused = parse(&text).unwrap_err().to_string();
+        assert!(refused.contains(message), "{message}: {refused}");
     }
 }
 
