@@ -270,6 +270,15 @@ fn steered() -> Result<()> {
     }
     let logged: Vec<Value> = leaves(&deployment, "activation")?;
     ensure!(logged.len() == 4, "{logged:?}");
+    // An inspector sees who consented, whichever way it came.
+    let elsewhere = tempfile::tempdir()?;
+    deployment.public_keys(&elsewhere.path().join("public"))?;
+    deployment.bundle(&elsewhere.path().join("bundle.tar"), &[])?;
+    let said = gwtap::run(elsewhere.path(), ["inspect", "verify", "bundle.tar", "--keys", "public", "--json"])?;
+    let said: Value = serde_json::from_str(&said)?;
+    let activations = said["measures"][0]["activations"].as_array().with_context(|| format!("{said:#}"))?;
+    let numbers: Vec<_> = activations.iter().map(|activation| activation["number"].as_u64()).collect();
+    ensure!(numbers == [Some(1), Some(2), Some(3)], "{activations:?}");
     Ok(())
 }
 
