@@ -76,7 +76,9 @@ async fn call(
     });
     let measure =
         parameters.as_ref().ok().and_then(|parameters| parameters.get("measure")).filter(|id| is_id(id)).cloned();
-    let with_set = matches!(right.verb, Verb::Propose | Verb::Contents | Verb::Diff);
+    // Nobody waits for it, or makes others wait, who may not have it.
+    let may = peer.client.as_ref().is_some_and(|(_, role)| right.roles.contains(role));
+    let with_set = may && matches!(right.verb, Verb::Propose | Verb::Contents | Verb::Diff);
     let one = if with_set { shared.with_set.acquire().await.ok() } else { None };
     let (parts, mut body) = request.into_parts();
     let asked = asked(peer, right, parameters, &parts, &mut body).await;

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustls::{CertificateError, ServerConfig};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -197,10 +197,10 @@ fn https(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
 }
 
 /// Domain names among a certificate's subject alternative names.
-fn domain_names(certificate: &[u8]) -> Vec<String> {
+fn domain_names(certificate: &[u8]) -> BTreeSet<String> {
     use x509_parser::extensions::GeneralName;
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return Vec::new() };
-    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return BTreeSet::new() };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return BTreeSet::new() };
     let name = |name: &GeneralName<'_>| {
         if let GeneralName::DNSName(name) = name { Some(name.to_ascii_lowercase()) } else { None }
     };
