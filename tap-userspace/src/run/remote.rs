@@ -207,8 +207,10 @@ fn activate(agent: &Agent, measure: &str, etag: &str) -> Result<Answer, Problem>
         return Err(Kind::Refused.because("activation: the approver has not signed"));
     }
     let texts = Store::of(measure, &agent.host.sealing).texts(&index, proposal).map_err(problem)?;
-    let loaded = swap::load(agent, Some(measure.id()), texts).inspect_err(|_| {
-        agent.audit.tell(&Leaf::ActivationRefused { set_sha256: proposal.set_sha256.clone() });
+    let loaded = swap::load(agent, Some(measure.id()), texts).inspect_err(|error| {
+        if matches!(error, RunError::Refused(_)) {
+            agent.audit.tell(&Leaf::ActivationRefused { set_sha256: proposal.set_sha256.clone() });
+        }
     });
     let loaded = loaded.map_err(problem)?;
     // It decides, whatever becomes of what is kept: the next call brings that up to date.

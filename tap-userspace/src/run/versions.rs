@@ -157,6 +157,12 @@ impl<'a> Store<'a> {
             let failed = |error: &dyn std::fmt::Display| RunError::failed(path.display(), error);
             std::fs::create_dir_all(&self.directory).map_err(|error| failed(&error))?;
             let text = serde_json::to_vec(&index).map_err(|error| failed(&error))?;
+            // What is written must be one that is read again.
+            if text.len() as u64 > VERSIONS_BYTES_MAX {
+                return Err(RunError::Refused(format!(
+                    "activation: the note is too long: {VERSIONS_BYTES_MAX} bytes at most"
+                )));
+            }
             replace_file(&path, &text).map_err(|error| failed(&error))?;
         }
         self.sweep(&index)?;
@@ -267,6 +273,11 @@ mod tests {
         assert!(index.proposal.is_none());
         assert_eq!(index.kept.iter().map(|kept| kept.number).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(files(&store), 3);
+        // A note that is too long changes nothing, and what was kept is read on.
+        let long = Proposal { note: "x".repeat(usize::try_from(VERSIONS_BYTES_MAX).unwrap()), ..proposal(3, "set 3") };
+        store.put("set 3").unwrap();
+        assert!(store.propose(&index, Some(long)).unwrap_err().to_string().contains("too long"));
+        assert_eq!(store.settle(&second).unwrap(), index);
         // What is no index stops the API, and says which file.
         std::fs::write(store.directory.join(INDEX), b"{").unwrap();
         assert!(store.settle(&second).unwrap_err().to_string().contains("index.json"));

@@ -67,8 +67,7 @@ pub enum CallError {
     Problem(Problem),
 }
 
-/// A call.
-#[derive(Debug)]
+/// A call. Its debug form shows no body: it may hold selectors.
 pub struct Call<'a> {
     /// HTTP method.
     pub method: &'static str,
@@ -80,13 +79,24 @@ pub struct Call<'a> {
     pub body: Option<Vec<u8>>,
 }
 
-/// An answer.
-#[derive(Debug)]
+/// An answer. Its debug form shows no body: it may hold selectors.
 pub struct Answered {
     /// Names the state that it shows.
     pub etag: Option<String>,
     /// JSON.
     pub body: Bytes,
+}
+
+impl std::fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").field("method", &self.method).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answered").field("etag", &self.etag).finish_non_exhaustive()
+    }
 }
 
 impl Answered {
@@ -208,4 +218,18 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// The value is not of JSON.
 pub fn body(value: &impl Serialize) -> Result<Option<Vec<u8>>, CallError> {
     serde_json::to_vec(value).map(Some).map_err(|error| CallError::Answer(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_forms_show_no_body() {
+        let call = Call { method: "PUT", path: "/v1", etag: None, body: Some(b"203.0.113.9".to_vec()) };
+        let answered = Answered { etag: None, body: Bytes::from_static(b"203.0.113.9") };
+        for shown in [format!("{call:?}"), format!("{answered:?}")] {
+            assert!(!shown.contains("203.0.113.9") && !shown.contains("50, 48, 51"), "{shown}");
+        }
+    }
 }

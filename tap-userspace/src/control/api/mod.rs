@@ -9,7 +9,6 @@
 //! what crosses.
 
 mod answer;
-
 pub mod client;
 mod limit;
 pub mod rights;
