@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tap_tests::deployment::{Deployment, MEASURE, Plan, Remote, identities, lost, rule, selected};
+use tap_tests::deployment::{Deployment, MEASURE, MeasurePlan, Plan, Remote, identities, lost, rule, selected};
 use tap_tests::lab::traffic::{Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Lab};
 use tap_tests::need;
@@ -42,13 +42,98 @@ fn sets_of_a_million_take_turns() {
     }
 }
 
+#[test]
+fn a_set_that_waits_and_is_overtaken_decides_all_the_same_and_a_discarded_one_is_gone() {
+    if need::root() && need::tool("tc").is_some() {
+        overtaken().unwrap();
+    }
+}
+
+fn overtaken() -> Result<()> {
+    let lab = Lab::new()?;
+    let sets: Vec<_> = PORTS.iter().cycle().take(3).map(|port| set(*port, INDICATORS)).collect();
+    let beside = MeasurePlan {
+        id: "m-2".to_owned(),
+        basis: "foreign-to-domestic",
+        share_ppm: 100_000,
+        sampling_ppm: 1_000_000,
+        sets: sets.clone(),
+        not_after: None,
+        port: 4741,
+    };
+    let deployment = Deployment::new(Plan { sets, beside: vec![beside.clone()], ..Plan::default() })?;
+    let remote = Remote::new(&deployment)?;
+    let mut agent = deployment.start_agent(&lab.mirror)?;
+    let waiting = || -> Result<usize> {
+        let directory = deployment.file(&format!("state/measure-{MEASURE}"));
+        let files = std::fs::read_dir(&directory).with_context(|| directory.display().to_string())?;
+        Ok(files.filter_map(Result::ok).filter(|file| file.path().extension().is_some_and(|of| of == "ahead")).count())
+    };
+    let proposal = format!("/v1/measures/{MEASURE}/proposal");
+    let call = |name: &str, method: &'static str, path: &str, body: Option<Vec<u8>>| -> Result<()> {
+        let (_, etag) = remote.versions(&lab.receiving)?;
+        remote
+            .call(&lab.receiving, name, &Call { method, path, etag: Some(&etag), body })?
+            .map(drop)
+            .map_err(Into::into)
+    };
+    let propose = |number: usize| -> Result<()> {
+        let [set, note] = deployment.set(number).map(std::fs::read_to_string);
+        let body = json!({"set": set?, "activation": note?}).to_string().into_bytes();
+        call("selector-author", "PUT", &proposal, Some(body))
+    };
+    let decides = |number: u64| -> Result<()> {
+        let status = deployment.status()?;
+        let found = status.measure(MEASURE).context("the measure")?.selectors.generation;
+        ensure!(found == number, "{found} decides, not {number}");
+        Ok(())
+    };
+    propose(2)?;
+    ensure!(waiting()? == 1, "the approved set is not sealed ahead");
+    decides(1)?;
+    // By the socket, too, an edit does.
+    let [set, edit] = ["m-2-selectors-2.json", "m-2-selectors-2.edit"];
+    deployment.gwtap(["selectors", "edit", set, "--base", "m-2-selectors-1.json", "--out", edit])?;
+    std::fs::rename(deployment.file(edit), deployment.file(set))?;
+    deployment.load_of(&beside, 2)?;
+    call("approver", "POST", &format!("{proposal}/activation"), None)?;
+    decides(2)?;
+    let output = agent.output();
+    ensure!(!output.contains("the generation that waited is taken"), "its number was another's: {output}");
+    ensure!(waiting()? == 0, "what decides is sealed twice");
+
+    propose(3)?;
+    ensure!(waiting()? == 1, "the approved set is not sealed ahead");
+    call("selector-author", "DELETE", &proposal, None)?;
+    ensure!(waiting()? == 0, "a discarded set is still sealed ahead");
+    propose(3)?;
+    ensure!(waiting()? == 1, "the approved set is not sealed ahead");
+    call("approver", "POST", &format!("{proposal}/activation"), None)?;
+    decides(3)?;
+    let output = agent.output();
+    ensure!(output.contains("the generation that waited is taken"), "it did not wait: {output}");
+    ensure!(agent.terminate(PATIENCE)?.success(), "{}", agent.output());
+    Ok(())
+}
+
 /// A rule with one address that sends, among many that do not.
 fn set(port: u16, indicators: u32) -> Vec<Value> {
     let mut rule = rule("beacon", FOREIGN4, "destination-port", port, "udp");
-    let others = (1..indicators).map(|index| Ipv6Addr::from(OTHERS + u128::from(index) * 0x1_0001_0083).to_string());
+    // The sets differ in a thousand of a million, anywhere among the others.
+    let apart = |index: u32| if port == PORTS[0] && index.is_multiple_of(1_000) { 1 } else { 0 };
+    let address = |index: u32| OTHERS + u128::from(index) * 0x1_0001_0083 + apart(index);
+    let others = (1..indicators).map(|index| Ipv6Addr::from(address(index)).to_string());
     rule["conditions"][0]["any"] = json!(others.chain([FOREIGN4.to_owned()]).collect::<Vec<_>>());
     rule["id"] = json!(format!("port-{port}"));
     vec![rule]
+}
+
+/// What is new in a set beside the one before it.
+fn edited(deployment: &Deployment, number: u64) -> Result<String> {
+    let name = |number: u64| format!("selectors-{number}.json");
+    let out = format!("selectors-{number}.edit");
+    deployment.gwtap(["selectors", "edit", &name(number), "--base", &name(number - 1), "--out", &out])?;
+    Ok(std::fs::read_to_string(deployment.file(&out))?)
 }
 
 fn run(activations: u64, indicators: u32, bits_per_second: u64) -> Result<()> {
@@ -69,14 +154,18 @@ fn run(activations: u64, indicators: u32, bits_per_second: u64) -> Result<()> {
     }
     std::thread::sleep(Duration::from_millis(500));
 
-    let mut asked = BTreeMap::new();
+    let (mut asked, mut proposals, mut edit_bytes) = (BTreeMap::new(), Vec::new(), 0);
     for number in 2..=activations + 1 {
-        let [set, note] = deployment.set(usize::try_from(number)?).map(std::fs::read_to_string);
-        let body = json!({"set": set?, "activation": note?}).to_string().into_bytes();
+        let edit = edited(&deployment, number)?;
+        let note = std::fs::read_to_string(&deployment.set(usize::try_from(number)?)[1])?;
+        edit_bytes = edit_bytes.max(edit.len());
+        let body = json!({"set": edit, "activation": note}).to_string().into_bytes();
         let (_, etag) = remote.versions(&lab.receiving)?;
+        let proposing = Instant::now();
         let path = format!("/v1/measures/{MEASURE}/proposal");
         let call = Call { method: "PUT", path: &path, etag: Some(&etag), body: Some(body) };
         let proposed = remote.call(&lab.receiving, "selector-author", &call)??;
+        proposals.push(proposing.elapsed().as_secs_f64() * 1e3);
         let etag = proposed.etag.context("an ETag")?;
         let path = format!("{path}/activation");
         let call = Call { method: "POST", path: &path, etag: Some(&etag), body: None };
@@ -122,6 +211,12 @@ fn run(activations: u64, indicators: u32, bits_per_second: u64) -> Result<()> {
     // Before it is asked for nothing of a generation is judged.
     ensure!(judged[0] > 0.0, "a packet was judged {} ms before the call", -judged[0]);
     let at = |times: &[f64], percent: usize| times[(times.len() * percent).div_ceil(100) - 1];
+    let proposals = sorted(proposals);
+    println!(
+        "edits of at most {edit_bytes} bytes proposed after {:.0} ms (median), {:.0} (most)",
+        at(&proposals, 50),
+        at(&proposals, 100)
+    );
     println!(
         "{activations} activations of {indicators} indicators, {} records: first packet judged after {:.0} ms (median), \
          {:.0} (p99), {:.0} (most); answered after {:.0}, {:.0}, {:.0}",
@@ -133,6 +228,10 @@ fn run(activations: u64, indicators: u32, bits_per_second: u64) -> Result<()> {
         at(&answered, 99),
         at(&answered, 100),
     );
+    // Each of them waited in the loader for its call.
+    let output = agent.output();
+    let waited = output.matches("the generation that waited is taken").count() as u64;
+    ensure!(waited == activations, "{waited} of {activations} waited: {output}");
     for process in [&mut agent, &mut receiver] {
         ensure!(process.terminate(PATIENCE)?.success(), "{}", process.output());
     }

@@ -21,7 +21,7 @@ use tap_tests::{gwtap, need};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Rounds of killing: at least one of each, and many in a long run.
 const ROUNDS: usize = 5;
-const ROUNDS_LONG: usize = 60;
+const ROUNDS_LONG: usize = 300;
 /// An agent needs about half a second until it publishes: some are killed before, some after.
 const ROUND_MS_MAX: u64 = 1_500;
 /// How long whoever was killed stays away at most.
@@ -157,7 +157,7 @@ fn killed(program: PathBuf) -> Result<()> {
                 std::thread::sleep(Duration::from_millis(random.below(0..AWAY_MS_MAX)));
                 way.cluster.start_missing()?;
                 // One server at a time may be lost: that is what three replicas are for.
-                way.cluster.settle()?;
+                way.cluster.settle().with_context(|| format!("after kill {round} of {rounds}, {one:?}"))?;
             }
             Who::Agent => {
                 agent.kill()?;

@@ -199,6 +199,46 @@ impl Hostile {
     }
 }
 
+/// A generation of one measure, as the agent asks for it.
+fn generation(work: &str, number: u64, (order, set, activation): (&str, &str, &str)) -> Value {
+    let measures = json!([{"orders": [order], "set": set, "activation": activation}]);
+    json!({work: {"generation": number, "seed": 7, "measures": measures}})
+}
+
+fn take(number: u64, (order, set, activation): (&str, &str, &str)) -> Value {
+    let orders = [order.to_owned()];
+    let measure = (&orders[..], activation, tap_userspace::keys::sha256(set.as_bytes()));
+    json!({"Take": {"ticket": tap_userspace::loader::ticket(number, 7, [measure].into_iter())}})
+}
+
+/// What waits decides about nothing, and is taken by its ticket alone.
+fn staged(loader: &Hostile, documents: (&str, &str, &str)) -> Result<()> {
+    let (order, set, activation) = documents;
+    let take = |number, activation: &str, set: &str| take(number, (order, set, activation));
+    let forged = activation.replace("number = 1", "number = 2");
+    refuses(loader.slow(&generation("Stage", 1, (order, set, &forged))), "signature")?;
+    let is_none = |ticket: Value| -> Result<()> {
+        done(loader.slow(&generation("Stage", 1, documents)))?;
+        let reply = loader.slow(&ticket)?;
+        ensure!(reply == "NotStaged", "{reply}");
+        Ok(())
+    };
+    is_none(take(2, activation, set))?;
+    is_none(take(1, &forged, set))?;
+    is_none(take(1, activation, "{}"))?;
+    // What is asked for by another name is dropped, too.
+    let reply = loader.slow(&take(1, activation, set))?;
+    ensure!(reply == "NotStaged", "{reply}");
+    done(loader.slow(&generation("Stage", 1, documents)))?;
+    let early = loader.quick(&json!({"Swap": {"generation": 1}}))?;
+    ensure!(early.get("Failed").is_some(), "what waits was swapped in: {early}");
+    done(loader.slow(&json!("Forget")))?;
+    let reply = loader.slow(&take(1, activation, set))?;
+    ensure!(reply == "NotStaged", "{reply}");
+    done(loader.slow(&generation("Stage", 1, documents)))?;
+    done(loader.slow(&take(1, activation, set)))
+}
+
 /// Whether a reply refuses, with these words.
 fn refuses(reply: Result<Value>, words: &str) -> Result<()> {
     let reply = reply?;
@@ -239,12 +279,16 @@ fn hostile() -> Result<()> {
             "not in force",
         )?;
 
-        let prepare = |order: &str, set: &str, activation: &str| json!({"seed": 7, "measures": [{"orders": [order], "set": set, "activation": activation}]});
+        let prepare = |order: &str, set: &str, activation: &str| generation("Prepare", 1, (order, set, activation));
         let other = set.replace("5000", "5001");
         ensure!(other != set);
         refuses(loader.slow(&prepare(&order, &other, &activation)), "activation")?;
         refuses(loader.slow(&prepare(&longer, &set, &activation)), "signature")?;
         refuses(loader.slow(&prepare(&order, &set, &activation.replace("number = 1", "number = 2"))), "signature")?;
+        staged(&loader, (&order, &set, &activation))?;
+        done(loader.slow(&prepare(&order, &set, &activation)))?;
+        let other = loader.quick(&json!({"Swap": {"generation": 2}}))?;
+        ensure!(other.get("Failed").is_some(), "another number than the program's was taken: {other}");
         done(loader.slow(&prepare(&order, &set, &activation)))?;
         done(loader.quick(&json!({"Swap": {"generation": 1}})))?;
 
@@ -320,19 +364,18 @@ fn directed(deployment: &Deployment, loader: &Hostile, documents: (&str, &str, &
         refuses(cap(slot.clone(), 100_100), "no such cap")?;
         done(cap(slot, 100_000))?;
     }
-    let again = json!({"seed": 8, "measures": [{"orders": [order], "set": set, "activation": activation}]});
-    let reload = |generation: u64| {
-        done(loader.slow(&again))?;
-        done(loader.quick(&json!({"Swap": {"generation": generation}})))
-    };
-    reload(2)?;
+    done(loader.slow(&generation("Prepare", 2, (order, set, activation))))?;
+    done(loader.quick(&json!({"Swap": {"generation": 2}})))?;
     done(lease())?;
     refuses(cap(json!(0), 100_100), "no such cap")?;
     done(tell(&commission, 3, Kind::Shorten(Timestamp::now() - SignedDuration::from_secs(1))))?;
     refuses(lease(), "ended")?;
+    // What waited before the directive came has no more than it left.
+    done(loader.slow(&generation("Stage", 3, (order, set, activation))))?;
     done(tell(&commission, 4, Kind::Stop))?;
     refuses(lease(), "stopped by a directive of the Commission")?;
-    reload(3)?;
+    done(loader.slow(&take(3, (order, set, activation))))?;
+    done(loader.quick(&json!({"Swap": {"generation": 3}})))?;
     refuses(lease(), "stopped by a directive of the Commission")
 }
 

@@ -31,6 +31,7 @@ pub mod replay;
 pub mod report;
 pub mod run;
 pub mod selectors;
+mod selectors_edit;
 pub mod selectors_import;
 pub mod selectors_load;
 mod selectors_seal;

@@ -1,7 +1,9 @@
 //! `gwtap selectors`: sets are imported, checked and activated, and loaded into a running agent.
 
 use super::order::{read, refused, replace, trust};
-use super::{Refused, selectors_import, selectors_load, selectors_seal, selectors_versions, selectors_withdraw};
+use super::{
+    Refused, selectors_edit, selectors_import, selectors_load, selectors_seal, selectors_versions, selectors_withdraw,
+};
 use crate::keys::{self, SecretKey};
 use crate::order::window::in_jst;
 use crate::order::{self, Basis, Order};
@@ -42,6 +44,7 @@ enum Verb {
     List(selectors_versions::ListArgs),
     Diff(selectors_versions::DiffArgs),
     Rollback(Box<selectors_versions::RollbackArgs>),
+    Edit(selectors_edit::Args),
     Seal(selectors_seal::Args),
     Withdraw(selectors_withdraw::Args),
 }
@@ -104,6 +107,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::List(args) => selectors_versions::list(&args),
         Verb::Diff(args) => selectors_versions::diff(&args),
         Verb::Rollback(args) => selectors_versions::rollback(*args),
+        Verb::Edit(args) => selectors_edit::run(&args),
         Verb::Seal(args) => selectors_seal::run(&args),
         Verb::Withdraw(args) => selectors_withdraw::run(&args),
     }

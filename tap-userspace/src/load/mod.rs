@@ -26,7 +26,7 @@ pub use host::{HostWorld, LaboratoryConfig};
 pub use laboratory::KernelWorld;
 pub use object::object_sha256;
 pub use tables::{MeasureParameters, MeasureSet, Tables};
-pub use tap::{Attach, CapSlot, ProgramInfo, Tap, TapConfig, cap_policy};
+pub use tap::{Attach, CapSlot, Loaded, ProgramInfo, ProgramLoader, Tap, TapConfig, cap_policy};
 
 use std::path::PathBuf;
 use tap_common::abi::policy::Lease;

@@ -85,6 +85,57 @@ pub enum CapSlot {
     Measure(u32),
 }
 
+/// Makes programs for a tap, beside what the tap does.
+#[derive(Clone, Debug)]
+pub struct ProgramLoader {
+    shared_maps: PathBuf,
+    inline: bool,
+    log_reasons: bool,
+    transport: Option<MirrorTransport>,
+}
+
+/// A generation that the kernel has verified and whose tables are there and frozen. It decides about nothing yet; dropping it frees it.
+pub struct Loaded {
+    ebpf: Ebpf,
+    generation: u64,
+    digest: [u8; 32],
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    /// The number that its records carry.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+impl ProgramLoader {
+    /// Loads a generation; [`Tap::put`] lets it decide.
+    ///
+    /// # Errors
+    /// The kernel refuses the program, or has no memory for its tables.
+    pub fn load(&self, tables: &Tables, generation: u64) -> Result<Loaded, LoadError> {
+        // `run` has no way to ask for anything else: a real tap's clock is the kernel's, its sample and cap are on.
+        let constants = Constants {
+            laboratory: false,
+            inline: self.inline,
+            sampling: true,
+            cap: true,
+            log_reasons: self.log_reasons,
+            generation,
+            transport: self.transport,
+        };
+        let ebpf = object::load(tables, constants, Some(&self.shared_maps))?;
+        Ok(Loaded { ebpf, generation, digest: object::digest(tables, constants) })
+    }
+}
+
 struct Running {
     // Holds the generation's program and maps; dropping it frees them, once the link has another program.
     _ebpf: Ebpf,
@@ -113,17 +164,27 @@ impl Tap {
     /// # Errors
     /// The kernel refuses the program or the attachment.
     pub fn swap(&mut self, tables: &Tables, generation: u64) -> Result<(), LoadError> {
-        // `run` has no way to ask for anything else: a real tap's clock is the kernel's, its sample and cap are on.
-        let constants = Constants {
-            laboratory: false,
+        let loaded = self.program_loader().load(tables, generation)?;
+        self.put(loaded)
+    }
+
+    /// What makes this tap's programs.
+    #[must_use]
+    pub fn program_loader(&self) -> ProgramLoader {
+        ProgramLoader {
+            shared_maps: self.pins.directory().to_path_buf(),
             inline: self.config.inline,
-            sampling: true,
-            cap: true,
             log_reasons: self.config.log_reasons,
-            generation,
             transport: self.config.transport,
-        };
-        let mut ebpf = object::load(tables, constants, Some(self.pins.directory()))?;
+        }
+    }
+
+    /// Puts a loaded generation onto the mirror port in one step. If that fails, the running one stays.
+    ///
+    /// # Errors
+    /// The kernel refuses the attachment.
+    pub fn put(&mut self, loaded: Loaded) -> Result<(), LoadError> {
+        let Loaded { mut ebpf, digest, generation: _ } = loaded;
         let log = if self.config.log_reasons { Some(ReasonLog::open(&mut ebpf)?) } else { None };
         if self.running.is_none() {
             self.pins.publish_rings(self.rings.len())?;
@@ -141,7 +202,7 @@ impl Tap {
                 id: info.id(),
                 tag: info.tag(),
                 verified_instructions: info.verified_instruction_count(),
-                digest: object::digest(tables, constants),
+                digest,
                 attach: self.config.attach,
             },
             log,

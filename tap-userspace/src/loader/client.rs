@@ -6,7 +6,7 @@
 use super::LoaderError;
 use super::channel::{Channel, Message};
 use super::counters;
-use super::message::{Documents, Prepare, Reply, Request};
+use super::message::{Documents, Prepare, Reply, Request, Ticket, Work};
 use crate::keys::HostKeyId;
 use crate::load::{Attach, CapSlot, LoadError, ProgramInfo};
 use std::os::fd::OwnedFd;
@@ -98,16 +98,46 @@ impl Loader {
 }
 
 impl Compiler {
-    /// Has one generation of all measures verified and compiled; [`Tap::swap`] puts it onto the port.
+    /// Has one generation of all measures verified, compiled and loaded; [`Tap::swap`] puts it onto the port.
     ///
     /// # Errors
-    /// What the loader refuses.
-    pub fn prepare(&self, seed: u64, measures: Vec<Documents>) -> Result<(), LoaderError> {
+    /// What the loader or the kernel refuses.
+    pub fn prepare(&self, generation: u64, seed: u64, measures: Vec<Documents>) -> Result<(), LoaderError> {
+        self.done(&Work::Prepare(Prepare { generation, seed, measures }))
+    }
+
+    /// The same, for later: [`Compiler::take`] makes it the one for the next swap. What was staged before is gone.
+    ///
+    /// # Errors
+    /// What the loader or the kernel refuses.
+    pub fn stage(&self, generation: u64, seed: u64, measures: Vec<Documents>) -> Result<(), LoaderError> {
+        self.done(&Work::Stage(Prepare { generation, seed, measures }))
+    }
+
+    /// Whether the generation of this ticket was staged and is prepared now.
+    ///
+    /// # Errors
+    /// The loader refuses what is staged: what it was made of does not count any more.
+    pub fn take(&self, ticket: Ticket) -> Result<bool, LoaderError> {
+        let reply = self.ask(&Work::Take { ticket })?;
+        if matches!(reply, Reply::NotStaged) { Ok(false) } else { done(&reply).map(|()| true) }
+    }
+
+    /// Frees what is staged.
+    ///
+    /// # Errors
+    /// The loader is gone.
+    pub fn forget(&self) -> Result<(), LoaderError> {
+        self.done(&Work::Forget)
+    }
+
+    fn done(&self, work: &Work) -> Result<(), LoaderError> {
+        done(&self.ask(work)?)
+    }
+
+    fn ask(&self, work: &Work) -> Result<Reply, LoaderError> {
         let channel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match ask(&channel, &Prepare { seed, measures })? {
-            (Reply::Done, _) => Ok(()),
-            _ => Err(unexpected()),
-        }
+        ask(&channel, work).map(|(reply, _)| reply)
     }
 }
 
@@ -255,11 +285,19 @@ fn ask(channel: &Channel, request: &impl serde::Serialize) -> Result<(Reply, Vec
     Ok((judge(reply)?, descriptors))
 }
 
+fn done(reply: &Reply) -> Result<(), LoaderError> {
+    if matches!(reply, Reply::Done) { Ok(()) } else { Err(unexpected()) }
+}
+
 fn judge(reply: Reply) -> Result<Reply, LoaderError> {
     match reply {
         Reply::Refused { reason } => Err(LoaderError::Refused(reason)),
         Reply::Failed { reason } => Err(LoaderError::Failed(reason)),
-        done @ (Reply::Done | Reply::Opened { .. } | Reply::Swapped { .. } | Reply::Counters { .. }) => Ok(done),
+        done @ (Reply::Done
+        | Reply::NotStaged
+        | Reply::Opened { .. }
+        | Reply::Swapped { .. }
+        | Reply::Counters { .. }) => Ok(done),
     }
 }
 

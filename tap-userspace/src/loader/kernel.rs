@@ -8,13 +8,14 @@ use super::LoaderError;
 use super::bounds::{self, Bounds};
 use super::counters;
 use super::message::{Reply, Request};
-use super::verify::{Prepared, Terms};
+use super::stage::Prepared;
+use super::verify::Terms;
 use crate::clock::{self, Now, Watch};
 use crate::config::{self, Config};
 use crate::directive::restriction::Restriction;
 use crate::keys::HostKeyId;
 use crate::limits::{COUNTERS_READ_NS, COUNTERS_READ_TRIES};
-use crate::load::{Attach, CapSlot, LoadError, Tap, TapConfig};
+use crate::load::{Attach, CapSlot, LoadError, ProgramLoader, Tap, TapConfig};
 use crate::run::RunError;
 use crate::run::state::State;
 use std::collections::BTreeMap;
@@ -28,8 +29,15 @@ use tap_common::limits::MEASURES_MAX;
 pub(super) struct Shared {
     pub(super) terms: Terms,
     /// Set by the first message.
-    pub(super) host_key: Mutex<Option<HostKeyId>>,
+    pub(super) opened: Mutex<Option<Opened>>,
     pub(super) prepared: Mutex<Option<Prepared>>,
+}
+
+/// What the first message settled.
+#[derive(Clone)]
+pub(super) struct Opened {
+    pub(super) host_key: HostKeyId,
+    pub(super) programs: ProgramLoader,
 }
 
 /// The kernel's side of the tap.
@@ -132,8 +140,8 @@ impl Kernel {
     }
 
     fn open(&mut self, host_key: &str, orders: &[Vec<String>]) -> Result<Reply, RunError> {
-        let mut known = lock(&self.shared.host_key);
-        if known.is_some() {
+        let mut opened = lock(&self.shared.opened);
+        if opened.is_some() {
             return Err(RunError::Failed("opened already".into()));
         }
         let host_key: HostKeyId = host_key.parse().map_err(|error| RunError::refused("host key", error))?;
@@ -148,14 +156,14 @@ impl Kernel {
         let cap = bounds::facility_cap(&bounds, &all).ok_or_else(|| RunError::refused("order", "gives no cap"))?;
         let tap = Tap::open(tap_config(&self.config, cap)?).map_err(|error| failed(&error))?;
         let instance = tap.instance();
-        *known = Some(host_key);
+        *opened = Some(Opened { host_key, programs: tap.program_loader() });
         (self.bounds, self.facility_cap, self.tap) = (bounds, cap, Some(tap));
         Ok(Reply::Opened { abi_version: instance.abi_version, instance: instance.id })
     }
 
     /// Takes what an extension changes: the end of the orders. Everything else comes with a set.
     fn extend(&mut self, slot: u32, orders: &[String]) -> Result<Reply, RunError> {
-        let host_key = (*lock(&self.shared.host_key)).ok_or_else(not_open)?;
+        let host_key = lock(&self.shared.opened).as_ref().ok_or_else(not_open)?.host_key;
         let (_, extended) = self.shared.terms.chain(&host_key, orders)?;
         match self.bounds.get_mut(slot as usize) {
             Some(bounds) if bounds.go_on_with(&extended) => {
@@ -188,9 +196,11 @@ impl Kernel {
 
     fn swap(&mut self, generation: u64) -> Result<Reply, RunError> {
         let prepared = lock(&self.shared.prepared).take();
-        let mut prepared = prepared.ok_or_else(|| RunError::Failed("no generation is prepared".into()))?;
+        let mut prepared = prepared
+            .filter(|prepared| prepared.loaded.generation() == generation)
+            .ok_or_else(|| RunError::Failed("this generation is not prepared".into()))?;
         self.admit_numbers(&prepared)?;
-        for (next, bounds) in prepared.bounds.iter_mut().zip(&self.bounds) {
+        for (next, bounds) in prepared.judged.bounds.iter_mut().zip(&self.bounds) {
             next.left = bounds.left.clone();
         }
         if self.highest.is_empty() {
@@ -199,13 +209,14 @@ impl Kernel {
                 self.tap()?.set_lease(slot, lease);
             }
         }
+        let Prepared { loaded, judged } = prepared;
         let tap = self.tap()?;
-        tap.swap(&prepared.tables, generation).map_err(|error| failed(&error))?;
+        tap.put(loaded).map_err(|error| failed(&error))?;
         let info = tap.program_info().cloned().ok_or_else(|| RunError::Failed("the program is not there".into()))?;
-        for (bounds, activation) in prepared.bounds.iter().zip(&prepared.activations) {
+        for (bounds, activation) in judged.bounds.iter().zip(&judged.activations) {
             self.highest.insert(bounds.measure.clone(), *activation);
         }
-        self.bounds = prepared.bounds;
+        self.bounds = judged.bounds;
         self.shorten_leases();
         Ok(Reply::Swapped {
             id: info.id,
@@ -219,11 +230,11 @@ impl Kernel {
     /// The measures are those that were opened, in their slots, with the same orders or more; and no activation is older than
     /// one that was loaded.
     fn admit_numbers(&self, prepared: &Prepared) -> Result<(), RunError> {
-        let go_on = self.bounds.iter().zip(&prepared.bounds).all(|(bounds, next)| bounds.go_on_with(next));
-        if !go_on || self.bounds.len() != prepared.bounds.len() {
+        let go_on = self.bounds.iter().zip(&prepared.judged.bounds).all(|(bounds, next)| bounds.go_on_with(next));
+        if !go_on || self.bounds.len() != prepared.judged.bounds.len() {
             return Err(RunError::Refused("measures and orders are not those that were opened".into()));
         }
-        for (bounds, (number, sha256)) in prepared.bounds.iter().zip(&prepared.activations) {
+        for (bounds, (number, sha256)) in prepared.judged.bounds.iter().zip(&prepared.judged.activations) {
             let measure = &bounds.measure;
             match self.highest.get(measure) {
                 Some((highest, same)) if number < highest || (number == highest && sha256 != same) => {

@@ -1,6 +1,7 @@
 //! The fixed set of messages between agent and loader. Anything else ends the loader.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tap_common::abi::policy::{CapPolicy, Lease};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -42,9 +43,24 @@ pub(super) enum Request {
     Detach,
 }
 
-/// What the agent asks for on the slow channel: verify and compile, beside leases that are renewed meanwhile.
+/// What the agent asks for on the slow channel, beside leases that are renewed meanwhile.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Work {
+    /// Verify, compile and load a generation, for the next swap.
+    Prepare(Prepare),
+    /// The same, for a swap that may be asked for later.
+    Stage(Prepare),
+    /// The staged generation is the one for the next swap, if it is this one and would be verified the same again.
+    Take { ticket: Ticket },
+    /// Nothing is staged any more.
+    Forget,
+}
+
+/// A generation.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Prepare {
+    /// The number that its records carry.
+    pub(super) generation: u64,
     /// Seed of the flow hash.
     pub(super) seed: u64,
     /// Of every measure, by slot.
@@ -68,11 +84,40 @@ impl std::fmt::Debug for Documents {
     }
 }
 
+/// Names a generation by everything that it is made of: SHA-256.
+pub type Ticket = [u8; 32];
+
+/// The ticket of a generation. Of every measure, by slot: its orders, its activation or withdrawal, its set's digest.
+pub fn ticket<'a>(
+    generation: u64,
+    seed: u64,
+    measures: impl Iterator<Item = (&'a [String], &'a str, [u8; 32])>,
+) -> Ticket {
+    let mut hash = Sha256::new();
+    let text = |hash: &mut Sha256, text: &str| {
+        // The length keeps two texts from being read as two others.
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    hash.update(b"gwtap generation 1\n");
+    hash.update(generation.to_le_bytes());
+    hash.update(seed.to_le_bytes());
+    for (orders, activation, set_sha256) in measures {
+        hash.update((orders.len() as u64).to_le_bytes());
+        orders.iter().for_each(|order| text(&mut hash, order));
+        text(&mut hash, activation);
+        hash.update(set_sha256);
+    }
+    hash.finalize().into()
+}
+
 /// What the loader answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     /// Done.
     Done,
+    /// What was asked for is not staged.
+    NotStaged,
     /// The maps are there; the rings come as descriptors.
     Opened { abi_version: u32, instance: [u8; 16] },
     /// A generation decides.

@@ -1,7 +1,7 @@
 //! The loader: the small process that keeps the capabilities, beside the agent that has none.
 //!
 //! In: the agent's messages over two socket pairs, from a fixed set (`message`). Out: generations, leases, samples and caps
-//! in the kernel, never more than the signed documents allow, which the loader verifies itself (`verify`, `bounds`);
+//! in the kernel, never more than the signed documents allow, which the loader verifies itself (`verify`, `stage`, `bounds`);
 //! counters and the rings' descriptors back. It opens no network socket and reads no key. It ends with the agent: the
 //! leases then end by themselves. The agent's side is `client`; `channel` carries messages.
 
@@ -12,10 +12,11 @@ mod counters;
 mod kernel;
 mod message;
 mod serve;
+mod stage;
 mod verify;
 
 pub use client::{Compiler, Loader, Reading, Tap};
-pub use message::Documents;
+pub use message::{Documents, Ticket, ticket};
 pub use serve::serve;
 
 use crate::run::RunError;

@@ -1,4 +1,4 @@
-//! The loader's loops: one for what must be quick (leases, counters), one for what takes time (verifying, compiling).
+//! The loader's loops: one for what must be quick (leases, counters), one for what takes time (verifying, compiling, loading).
 //!
 //! In: messages. Out: replies, in order, one for each. A message that does not parse ends the process, and so does the end
 //! of the agent.
@@ -6,7 +6,8 @@
 use super::LoaderError;
 use super::channel::{Channel, Message};
 use super::kernel::{Kernel, Shared, lock};
-use super::message::{Prepare, Reply, Request};
+use super::message::{Reply, Request, Work};
+use super::stage::Stage;
 use super::verify::Terms;
 use crate::config::Config;
 use crate::privilege;
@@ -35,7 +36,7 @@ pub fn serve(config: Config, quick: OwnedFd, slow: OwnedFd) -> Result<(), Loader
         // The agent says it, if it has not found it itself: nobody is to read everything twice.
         Err(error) => return next::<Request>(&quick)?.map_or(Ok(()), |_| answer(&quick, Err(error), &[])),
     };
-    let shared = Arc::new(Shared { terms, host_key: Mutex::default(), prepared: Mutex::default() });
+    let shared = Arc::new(Shared { terms, opened: Mutex::default(), prepared: Mutex::default() });
     let preparing = Arc::clone(&shared);
     // It ends with the process.
     std::thread::Builder::new()
@@ -105,14 +106,10 @@ fn answer(channel: &Channel, reply: Result<Reply, RunError>, descriptors: &[i32]
 
 /// The slow loop.
 fn prepare(shared: &Shared, channel: &Channel) -> Result<(), LoaderError> {
-    while let Some(Prepare { seed, measures }) = next(channel)? {
-        let prepared = (*lock(&shared.host_key))
-            .ok_or_else(|| RunError::Failed("nothing is opened".into()))
-            .and_then(|host_key| shared.terms.prepare(&host_key, &measures, seed));
-        let reply = prepared.map(|prepared| {
-            *lock(&shared.prepared) = Some(prepared);
-            Reply::Done
-        });
+    let mut stage = Stage::default();
+    while let Some(work) = next::<Work>(channel)? {
+        let opened = lock(&shared.opened).clone().ok_or_else(|| RunError::Failed("nothing is opened".into()));
+        let reply = opened.and_then(|opened| stage.act(shared, &opened, work));
         answer(channel, reply, &[])?;
     }
     Ok(())

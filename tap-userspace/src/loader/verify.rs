@@ -29,8 +29,30 @@ pub(super) struct Terms {
 }
 
 /// A generation that may be loaded.
-pub(super) struct Prepared {
+pub(super) struct Verified {
     pub(super) tables: Tables,
+    pub(super) held: Vec<Held>,
+    pub(super) judged: Judged,
+}
+
+/// What is known of a slot's set once it was checked: as long as its order stays, only time and keys can speak against it.
+pub(super) struct Held {
+    /// Digest of the order that its activation names; none after a withdrawal.
+    order: Option<[u8; 32]>,
+    /// Without its rules: they are in the tables.
+    set: CheckedSet,
+    /// Rules that are over, and not in the tables.
+    over: usize,
+}
+
+impl Held {
+    pub(super) fn set_sha256(&self) -> [u8; 32] {
+        self.set.sha256
+    }
+}
+
+/// What signatures say at one moment.
+pub(super) struct Judged {
     pub(super) bounds: Vec<Bounds>,
     /// Numbers and digests of the activations, by slot.
     pub(super) activations: Vec<(u64, [u8; 32])>,
@@ -105,79 +127,119 @@ impl Terms {
     }
 
     /// Verifies a whole generation and compiles it.
-    pub(super) fn prepare(
+    pub(super) fn verify(
         &self,
         host_key: &HostKeyId,
         documents: &[Documents],
         seed: u64,
-    ) -> Result<Prepared, RunError> {
+    ) -> Result<Verified, RunError> {
         let orders = self.orders(host_key, documents.iter().map(|of| of.orders.as_slice()))?;
         let firsts = orders.iter().filter_map(|(chain, _)| chain.first());
         let excluded: Vec<_> = firsts.flat_map(Order::prefixes_excluded).copied().collect();
         let country = self.country.without(&excluded);
+        let now = Timestamp::now();
         let mut sets = Vec::with_capacity(orders.len());
-        for ((chain, bounds), documents) in orders.into_iter().zip(documents) {
-            sets.push(self.set(chain, bounds, documents, &country)?);
+        let mut held = Vec::with_capacity(orders.len());
+        for ((chain, _), documents) in orders.iter().zip(documents) {
+            let (order, set) = checked(chain, documents, &country)?;
+            let ends = set.ends.clone();
+            let bare = CheckedSet { ends, sha256: set.sha256, ..CheckedSet::withdrawn(set.measure.clone()) };
+            let named = (!documents.set.is_empty()).then_some(order.sha256);
+            held.push(Held { order: named, over: set.over(now), set: bare });
+            // What is over does not decide.
+            sets.push((order, set.at(now)));
         }
+        let notes = documents.iter().map(|documents| documents.activation.as_str());
+        let judged = self.judge(orders, notes, &held, now)?;
         let measures: Vec<_> =
-            sets.iter().map(|(order, _, set, _)| MeasureSet { set, parameters: parameters(order, seed) }).collect();
+            sets.iter().map(|(order, set)| MeasureSet { set, parameters: parameters(order, seed) }).collect();
         let tables = Tables::compile_measures(&measures, seed, &country)
             .map_err(|error| RunError::refused("selector set", error))?;
-        let activations = sets.iter().map(|(_, _, set, number)| (*number, set.sha256)).collect();
-        Ok(Prepared { tables, activations, bounds: sets.into_iter().map(|(_, bounds, ..)| bounds).collect() })
+        Ok(Verified { tables, held, judged })
     }
 
-    fn set(
+    /// The same for what was verified before: what signatures say now. `None` if it must be compiled anew.
+    pub(super) fn verify_again<'a>(
         &self,
-        chain: Vec<Order>,
-        mut bounds: Bounds,
-        documents: &Documents,
-        country: &CountryTable,
-    ) -> Result<(Order, Bounds, CheckedSet, u64), RunError> {
-        if documents.set.is_empty() {
-            return self.withdrawn(chain, bounds, &documents.activation);
-        }
-        let roots = self.roots.at(Timestamp::now());
-        // A set is for the order that its activation names: the first, or one that extends it.
-        let named = Activation::parse_unsigned(&documents.activation).ok().map(|activation| activation.order_sha256);
-        let order = chain.iter().find(|order| Some(order.sha256) == named).or(chain.first()).cloned();
-        let order = order.ok_or_else(|| RunError::Refused("a measure has no order".into()))?;
-        let what = |what: &str| format!("measure {}: {what}", order.measure.id);
-        let refused = |error: &dyn std::fmt::Display| RunError::refused(what("selector set"), error);
-        let set = SelectorSet::from_json(documents.set.as_bytes()).map_err(|error| refused(&error))?;
-        let context = CheckContext::from_order(&order).with_country_table(country.clone());
-        let set = check::check(&set, &context)
-            .map_err(|refusals| refused(&refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
-        let refused = |error: &dyn std::fmt::Display| RunError::refused(what("activation"), error);
-        let activation = activation::verify(&documents.activation, &roots).map_err(|error| refused(&error))?;
-        activation.fits(&order.measure.id, &order.sha256, &set.sha256).map_err(|error| refused(&error))?;
-        let signed = keys::note::verify(&documents.activation, &roots).map_err(|error| refused(&error))?;
-        // What is over does not decide; what is over next must not decide from then on.
+        host_key: &HostKeyId,
+        notes: impl Iterator<Item = (&'a [String], &'a str)> + Clone,
+        held: &[Held],
+    ) -> Result<Option<Judged>, RunError> {
         let now = Timestamp::now();
+        if held.iter().any(|held| held.set.over(now) != held.over) {
+            return Ok(None);
+        }
+        let orders = self.orders(host_key, notes.clone().map(|(orders, _)| orders))?;
+        self.judge(orders, notes.map(|(_, activation)| activation), held, now).map(Some)
+    }
+
+    fn judge<'a>(
+        &self,
+        orders: Vec<(Vec<Order>, Bounds)>,
+        notes: impl Iterator<Item = &'a str>,
+        held: &[Held],
+        now: Timestamp,
+    ) -> Result<Judged, RunError> {
+        let mut judged = Judged { bounds: Vec::new(), activations: Vec::new() };
+        for (((chain, mut bounds), note), held) in orders.into_iter().zip(notes).zip(held) {
+            let (number, window) = match &held.order {
+                Some(order) => self.activation(&bounds.measure, order, note, &held.set, now)?,
+                None => (self.withdrawal(&bounds.measure, &chain, note)?, None),
+            };
+            bounds.window = window;
+            judged.activations.push((number, held.set.sha256));
+            judged.bounds.push(bounds);
+        }
+        Ok(judged)
+    }
+
+    /// The number of a set's activation, and when it counts.
+    fn activation(
+        &self,
+        measure: &str,
+        order: &[u8; 32],
+        note: &str,
+        set: &CheckedSet,
+        now: Timestamp,
+    ) -> Result<(u64, Option<Window>), RunError> {
+        let refused =
+            |error: &dyn std::fmt::Display| RunError::refused(format!("measure {measure}: activation"), error);
+        let roots = self.roots.at(now);
+        let activation = activation::verify(note, &roots).map_err(|error| refused(&error))?;
+        activation.fits(measure, order, &set.sha256).map_err(|error| refused(&error))?;
+        let signed = keys::note::verify(note, &roots).map_err(|error| refused(&error))?;
+        // What is over next must not decide from then on.
         let rules_end = set.next_end(now).or(set.last_end());
-        let set = set.at(now);
         let ends = [Some(activation.valid_until), rules_end, roots.signed_until(&signed.signers)];
         let end = ends.into_iter().flatten().min().unwrap_or(activation.valid_until);
-        bounds.window = Some(Window { not_before_ns: 0, not_after_ns: unix_ns(end)? });
-        Ok((order, bounds, set, activation.number))
+        Ok((activation.number, Some(Window { not_before_ns: 0, not_after_ns: unix_ns(end)? })))
     }
 
-    /// A measure that looks for nothing: no rule, and no window in which it could have a lease.
-    fn withdrawn(
-        &self,
-        chain: Vec<Order>,
-        mut bounds: Bounds,
-        note: &str,
-    ) -> Result<(Order, Bounds, CheckedSet, u64), RunError> {
+    /// The number of a measure's withdrawal: it looks for nothing, and has no window in which it could have a lease.
+    fn withdrawal(&self, measure: &str, chain: &[Order], note: &str) -> Result<u64, RunError> {
         let refused =
-            |error: &dyn std::fmt::Display| RunError::refused(format!("measure {}: withdrawal", bounds.measure), error);
+            |error: &dyn std::fmt::Display| RunError::refused(format!("measure {measure}: withdrawal"), error);
         let it = withdrawal::verify(note, &self.roots.at(Timestamp::now())).map_err(|error| refused(&error))?;
-        it.fits(&bounds.measure, chain.iter().map(|order| &order.sha256)).map_err(|error| refused(&error))?;
-        bounds.window = None;
-        let set = CheckedSet::withdrawn(bounds.measure.clone());
-        let order = chain.into_iter().next().ok_or_else(|| RunError::Refused("a measure has no order".into()))?;
-        Ok((order, bounds, set, it.number))
+        it.fits(measure, chain.iter().map(|order| &order.sha256)).map_err(|error| refused(&error))?;
+        Ok(it.number)
     }
+}
+
+/// A set against the order that its activation names: the first, or one that extends it. Nothing where it is withdrawn.
+fn checked(chain: &[Order], documents: &Documents, country: &CountryTable) -> Result<(Order, CheckedSet), RunError> {
+    let first = chain.first().ok_or_else(|| RunError::Refused("a measure has no order".into()))?;
+    if documents.set.is_empty() {
+        return Ok((first.clone(), CheckedSet::withdrawn(first.measure.id.clone())));
+    }
+    let named = Activation::parse_unsigned(&documents.activation).ok().map(|activation| activation.order_sha256);
+    let order = chain.iter().find(|order| Some(order.sha256) == named).unwrap_or(first);
+    let refused =
+        |error: &dyn std::fmt::Display| RunError::refused(format!("measure {}: selector set", order.measure.id), error);
+    let set = SelectorSet::from_json(documents.set.as_bytes()).map_err(|error| refused(&error))?;
+    let context = CheckContext::from_order(order).with_country_table(country.clone());
+    let set = check::check(&set, &context)
+        .map_err(|refusals| refused(&refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+    Ok((order.clone(), set))
 }
 
 fn parameters(order: &Order, sampling_seed: u64) -> MeasureParameters {

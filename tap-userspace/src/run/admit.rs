@@ -7,6 +7,7 @@
 use super::error::RunError;
 use super::facility::{self, Facility};
 use super::lease::Window;
+use super::measure::Active;
 use super::{orders, sealed};
 use crate::clock::{Now, Reading, Watch};
 use crate::config::{Config, CountryFormat, Export};
@@ -14,14 +15,16 @@ use crate::keys::note::SecretKey;
 use crate::keys::pseudonym::{PseudonymKey, SealingSecret};
 use crate::keys::{self, HostKeyId, TrustRoots};
 use crate::order::Order;
+use crate::path::pseudonymise::ClearPolicy;
 use crate::prefixes::country::CountryTable;
 use crate::prefixes::special::Special;
 use crate::selectors::activation::{self, Activation, ActivationError};
 use crate::selectors::check::{self, CheckContext};
 use crate::selectors::set::SelectorSet;
-use crate::selectors::{CheckedSet, withdrawal};
+use crate::selectors::{CheckedSet, edited, withdrawal};
 use jiff::Timestamp;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What is the host's, and stays the same for as long as the agent runs.
 pub(super) struct Host {
@@ -52,7 +55,9 @@ pub(super) struct Candidate {
     /// The activation's or the withdrawal's number.
     pub(super) number: u64,
     /// The set's text and the note's, as they were signed.
-    pub(super) texts: sealed::Texts,
+    pub(super) texts: Arc<sealed::Texts>,
+    /// Which addresses its records show.
+    pub(super) policy: Arc<ClearPolicy>,
 }
 
 impl Candidate {
@@ -102,6 +107,17 @@ pub(super) fn admit(
     Ok((Host { host_key, roots, sealing, facility, country }, admitted, watch))
 }
 
+/// The text of a set that was handed over sealed, or as an edit of the one that decides.
+///
+/// # Errors
+/// It is sealed to somebody else, or an edit of another set.
+pub(super) fn opened(host: &Host, decides: &Active, text: String) -> Result<String, RunError> {
+    let refused = |error: &dyn std::fmt::Display| RunError::refused("selector set", error);
+    let text = crate::selectors::sealed::open(text, &host.sealing).map_err(|error| refused(&error))?;
+    let base = decides.texts.as_ref().map_or("", |texts| texts.set.as_str());
+    edited::apply(text, base).map_err(|error| refused(&error))
+}
+
 /// A set and its activation, against the order: the checks are the same at start and at run time, but for the number.
 pub(super) fn candidate(
     host: &Host,
@@ -110,6 +126,29 @@ pub(super) fn candidate(
     now: Timestamp,
 ) -> Result<Candidate, RunError> {
     let (set, named) = checked(host, chain, &texts, now)?;
+    let clears = chain.first().is_some_and(|order| order.addresses.clear_addresses);
+    let policy = Arc::new(ClearPolicy::from_rules(&set.rules, clears));
+    activated(host, named, (set, policy), Arc::new(texts), now)
+}
+
+/// The same for a set that was checked before: its text and order are what they were; only time and keys can speak against it.
+pub(super) fn again(host: &Host, chain: &[Order], candidate: Candidate, now: Timestamp) -> Result<Candidate, RunError> {
+    let Candidate { content: Some((set, activation)), texts, policy, .. } = candidate else {
+        return Err(RunError::Failed("a withdrawal waits for no call".into()));
+    };
+    let named = chain.iter().find(|order| order.sha256 == activation.order_sha256).or(chain.first());
+    let named = named.ok_or_else(|| RunError::Failed("a measure has no order".into()))?;
+    wanted(&set, now)?;
+    activated(host, named, (set, policy), texts, now)
+}
+
+fn activated(
+    host: &Host,
+    named: &Order,
+    (set, policy): (CheckedSet, Arc<ClearPolicy>),
+    texts: Arc<sealed::Texts>,
+    now: Timestamp,
+) -> Result<Candidate, RunError> {
     let activation_name = format!("measure {}: activation", named.measure.id);
     let roots = host.roots.at(now);
     let refused = |error: String| RunError::refused(&activation_name, error);
@@ -122,7 +161,7 @@ pub(super) fn candidate(
     if let Some(end) = set.last_end() {
         activation.valid_until = activation.valid_until.min(end);
     }
-    Ok(Candidate { number: activation.number, content: Some((set, activation)), texts })
+    Ok(Candidate { number: activation.number, content: Some((set, activation)), texts, policy })
 }
 
 /// A set and its author's word, as far as they go before the other person has signed.
@@ -159,11 +198,17 @@ fn checked<'a>(
         let refusals: Vec<_> = refusals.iter().map(ToString::to_string).collect();
         RunError::refused(&set_name, refusals.join("; "))
     })?;
-    // A rule that is over is left out of what decides; the last one ends the set.
-    if set.last_end().is_some_and(|end| now >= end) {
-        return Err(RunError::refused(&set_name, "valid_until of every rule is over; activate another set"));
-    }
+    wanted(&set, now)?;
     Ok((set, named))
+}
+
+/// A rule that is over is left out of what decides; the last one ends the set.
+fn wanted(set: &CheckedSet, now: Timestamp) -> Result<(), RunError> {
+    if set.last_end().is_some_and(|end| now >= end) {
+        let set_name = format!("measure {}: selector set", set.measure);
+        return Err(RunError::refused(set_name, "valid_until of every rule is over; activate another set"));
+    }
+    Ok(())
 }
 
 /// What was kept of a run before: a set, or the withdrawal where there is none.
@@ -182,7 +227,7 @@ pub(super) fn withdrawn(
     let it = withdrawal::verify(&texts.activation, &host.roots.at(now)).map_err(refused)?;
     let id = chain.first().map_or("", |order| &order.measure.id);
     it.fits(id, chain.iter().map(|order| &order.sha256)).map_err(refused)?;
-    Ok(Candidate { content: None, number: it.number, texts })
+    Ok(Candidate { content: None, number: it.number, texts: Arc::new(texts), policy: Arc::default() })
 }
 
 /// When a set may select, whatever the order says: activation and pseudonym key must both be in force.

@@ -9,6 +9,7 @@ use super::error::RunError;
 use super::generations::Generations;
 use super::measure::Measure;
 use super::sampling::ChangeLog;
+use super::stage::Staged;
 use super::state::State;
 use crate::clock::Watch;
 use crate::config::Config;
@@ -36,6 +37,8 @@ pub(super) struct Agent {
     pub(super) tap: Mutex<Option<Tap>>,
     /// Has generations verified and compiled in the loader, beside what the tap does.
     pub(super) compiler: Compiler,
+    /// The set that waits in the loader for its activation.
+    pub(super) staged: Mutex<Option<Staged>>,
     /// Calls of the control API.
     pub(super) api: Mutex<ApiStatus>,
     /// Kept versions of the measures' sets: one change at a time. Taken before `loading`.

@@ -17,7 +17,7 @@ use crate::load::{LoadError, cap_policy};
 use crate::metrics::share::Shares;
 use crate::order::Order;
 use crate::path::export::ExportStatus;
-use crate::path::pseudonymise::{PseudonymMode, Pseudonymiser};
+use crate::path::pseudonymise::{ClearPolicy, PseudonymMode, Pseudonymiser};
 use crate::path::spool::{Spool, SpoolKey, SpoolLimits};
 use crate::selectors::CheckedSet;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,9 @@ pub(super) struct Active {
     pub(super) window: Option<Window>,
     pub(super) set: Option<Arc<CheckedSet>>,
     pub(super) status: SelectorStatus,
-    pub(super) texts: Option<Texts>,
+    pub(super) texts: Option<Arc<Texts>>,
+    /// Which addresses its records show.
+    pub(super) policy: Arc<ClearPolicy>,
     /// Rules that are over, and out of what decides.
     pub(super) over: usize,
     /// When the next one is over: what decides now must not decide from then on.

@@ -26,6 +26,7 @@ mod report;
 mod resume;
 mod sampling;
 mod sealed;
+mod stage;
 mod start;
 pub mod state;
 mod statements;
@@ -188,11 +189,14 @@ fn answer(agent: &Agent, request: Request) -> Response {
         Request::Resume { measure, reason } => done("resume", oversight::resume(agent, measure.as_deref(), &reason)),
         Request::SelectorsLoad { measure, set, activation } => {
             let offered = hex::encode(keys::sha256(set.as_bytes()));
-            let opened = crate::selectors::sealed::open(set, &agent.host.sealing);
+            let opened = agent.measure(measure.as_deref()).and_then(|measure| {
+                let decides = lock(&measure.active).clone();
+                admit::opened(&agent.host, &decides, set)
+            });
             let set_sha256 = opened.as_ref().map_or(offered, |set| hex::encode(keys::sha256(set.as_bytes())));
-            let loaded = opened
-                .map_err(|error| RunError::refused("selector set", error))
-                .and_then(|set| swap::load(agent, measure.as_deref(), sealed::Texts { set, activation }));
+            let loaded = opened.and_then(|set| {
+                swap::load(agent, measure.as_deref(), swap::Next::Texts(sealed::Texts { set, activation }))
+            });
             match loaded {
                 Ok(loaded) => {
                     keep_versions(agent, Some(&loaded.measure));

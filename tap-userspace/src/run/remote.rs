@@ -8,15 +8,16 @@ use super::agent::{Agent, lock};
 use super::error::RunError;
 use super::measure::Measure;
 use super::sealed::Texts;
+use super::swap::Next;
 use super::versions::{Index, Store};
-use super::{admit, oversight, renew, report, swap};
+use super::{admit, oversight, renew, report, stage, swap};
 use crate::audit::Leaf;
 use crate::control::api::wire::{Contents, Differing, Done, Kind, Noted, Problem, Proposal, Proposing, Reasoned};
 use crate::control::api::{self, Answer, Asked};
 use crate::keys;
 use crate::selectors::activation::{self, Activation};
 use crate::selectors::versions::difference;
-use crate::selectors::{SelectorSet, sealed, withdrawal::Withdrawal};
+use crate::selectors::{SelectorSet, withdrawal::Withdrawal};
 use std::sync::Arc;
 
 /// The agent, as the control API sees it.
@@ -128,26 +129,47 @@ fn unchanged(agent: &Agent, measure: &Measure, etag: &str) -> Result<Index, Prob
 
 fn propose(agent: &Agent, measure: &str, etag: &str, texts: Texts) -> Result<Answer, Problem> {
     let measure = find(agent, measure)?;
-    let set = sealed::open(texts.set.clone(), &agent.host.sealing);
-    let set = set.map_err(|error| Kind::Refused.because(format!("selector set: {error}")))?;
+    let decides = lock(&measure.active).clone();
+    let set = admit::opened(&agent.host, &decides, texts.set.clone()).map_err(problem)?;
     let texts = Texts { set, activation: texts.activation.clone() };
     let proposal = proposal(agent, measure, &texts)?;
     let _one = lock(&agent.versions);
     let index = unchanged(agent, measure, etag)?;
-    let store = Store::of(measure, &agent.host.sealing);
-    store.put(&texts.set).and_then(|()| store.propose(&index, Some(proposal))).map_err(problem)?;
+    keep(agent, measure, &index, proposal, texts)?;
     show(agent, measure)
+}
+
+/// Keeps a proposal; one that both persons have signed waits in the loader.
+fn keep(agent: &Agent, measure: &Measure, index: &Index, proposal: Proposal, texts: Texts) -> Result<(), Problem> {
+    let store = Store::of(measure, &agent.host.sealing);
+    let approved = proposal.approved;
+    store.put(&texts.set).and_then(|()| store.propose(index, Some(proposal))).map_err(problem)?;
+    stage::forget(agent);
+    if approved {
+        wait(agent, measure, texts);
+    }
+    Ok(())
+}
+
+/// Stages what is approved. Without that its activation takes longer, and says what is wrong with it.
+fn wait(agent: &Agent, measure: &Measure, texts: Texts) {
+    let measure_id = measure.id();
+    // The error may quote the set.
+    match stage::stage(agent, measure, texts) {
+        Ok(()) => tracing::info!(measure = measure_id, "the approved set waits for its activation"),
+        Err(_) => tracing::warn!(measure = measure_id, "the approved set could not be made ready for its activation"),
+    }
 }
 
 fn roll_back(agent: &Agent, measure: &str, etag: &str, note: String) -> Result<Answer, Problem> {
     let measure = find(agent, measure)?;
     let named = Activation::parse_unsigned(&note).map_err(|error| Kind::Refused.because(error.to_string()))?;
     let set = text(agent, measure, &hex::encode(named.set_sha256))?;
-    let proposal = proposal(agent, measure, &Texts { set: set.as_str().to_owned(), activation: note })?;
+    let texts = Texts { set: set.as_str().to_owned(), activation: note };
+    let proposal = proposal(agent, measure, &texts)?;
     let _one = lock(&agent.versions);
     let index = unchanged(agent, measure, etag)?;
-    let store = Store::of(measure, &agent.host.sealing);
-    store.put(&set).and_then(|()| store.propose(&index, Some(proposal))).map_err(problem)?;
+    keep(agent, measure, &index, proposal, texts)?;
     show(agent, measure)
 }
 
@@ -178,6 +200,7 @@ fn discard(agent: &Agent, measure: &str, etag: &str) -> Result<Answer, Problem> 
     let index = unchanged(agent, measure, etag)?;
     proposed(&index)?;
     Store::of(measure, &agent.host.sealing).propose(&index, None).map_err(problem)?;
+    stage::forget(agent);
     show(agent, measure)
 }
 
@@ -194,7 +217,12 @@ fn approve(agent: &Agent, measure: &str, etag: &str, note: String) -> Result<Ans
     let now = renew::now(agent).map_err(problem)?;
     activation::verify(&note, &agent.host.roots.at(now)).map_err(|error| refused(&error))?;
     let approved = Proposal { approved: true, note, ..proposal.clone() };
-    Store::of(measure, &agent.host.sealing).propose(&index, Some(approved)).map_err(problem)?;
+    let store = Store::of(measure, &agent.host.sealing);
+    let index = store.propose(&index, Some(approved.clone())).map_err(problem)?;
+    match store.texts(&index, &approved) {
+        Ok(texts) => wait(agent, measure, texts),
+        Err(error) => tracing::warn!(%error, "the approved set cannot be read"),
+    }
     show(agent, measure)
 }
 
@@ -206,8 +234,11 @@ fn activate(agent: &Agent, measure: &str, etag: &str) -> Result<Answer, Problem>
     if !proposal.approved {
         return Err(Kind::Refused.because("activation: the approver has not signed"));
     }
-    let texts = Store::of(measure, &agent.host.sealing).texts(&index, proposal).map_err(problem)?;
-    let loaded = swap::load(agent, Some(measure.id()), texts).inspect_err(|error| {
+    let set = match stage::take(agent, measure, &proposal.note) {
+        Some(candidate) => Next::Staged(Box::new(candidate)),
+        None => Next::Texts(Store::of(measure, &agent.host.sealing).texts(&index, proposal).map_err(problem)?),
+    };
+    let loaded = swap::load(agent, Some(measure.id()), set).inspect_err(|error| {
         if matches!(error, RunError::Refused(_)) {
             agent.audit.tell(&Leaf::ActivationRefused { set_sha256: proposal.set_sha256.clone() });
         }

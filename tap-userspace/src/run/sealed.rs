@@ -7,11 +7,13 @@
 use super::error::RunError;
 use super::state::replace_file;
 use crate::keys::pseudonym::SealingSecret;
+use crate::keys::sha256;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 const FILE_NAME: &str = "active.sealed";
+const AHEAD: &str = "ahead";
 const INFO: &[u8] = b"gwtap active selector set 1";
 
 /// A selector set and its activation as they were signed; no set and the withdrawal where it was withdrawn. Its debug form shows nothing.
@@ -30,8 +32,35 @@ impl std::fmt::Debug for Texts {
 /// Replaces the file; on disk when it returns.
 pub(super) fn write(directory: &Path, sealing: &SealingSecret, texts: &Texts) -> Result<(), RunError> {
     let path = file(directory);
+    if take_ahead(&ahead(directory, texts), &path).map_err(|error| RunError::failed(path.display(), error))? {
+        return Ok(());
+    }
     let plain = Zeroizing::new(serde_json::to_vec(texts).map_err(|error| RunError::failed("set", error))?);
     write_file(&path, INFO, sealing, &plain)
+}
+
+/// Seals texts beside the file, so that [`write`] need not; on disk when it returns. One waits at most.
+pub(super) fn write_ahead(directory: &Path, sealing: &SealingSecret, texts: &Texts) -> Result<(), RunError> {
+    remove_ahead(directory)?;
+    let plain = Zeroizing::new(serde_json::to_vec(texts).map_err(|error| RunError::failed("set", error))?);
+    write_file(&ahead(directory, texts), INFO, sealing, &plain)
+}
+
+/// Removes what was sealed ahead and is not wanted any more.
+pub(super) fn remove_ahead(directory: &Path) -> Result<(), RunError> {
+    let failed = |path: &Path, error| RunError::failed(path.display(), error);
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(directory, error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|error| failed(directory, error))?.path();
+        if path.extension().is_some_and(|extension| extension == AHEAD) {
+            std::fs::remove_file(&path).map_err(|error| failed(&path, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// What was written last, or `None` without a file.
@@ -69,6 +98,20 @@ pub(super) fn read_file(
     sealing.open(info, &sealed).map(Some).ok_or_else(|| RunError::refused(path.display(), damaged))
 }
 
+/// Named by the activation's note, which names the set by its digest.
+fn ahead(directory: &Path, texts: &Texts) -> PathBuf {
+    directory.join(format!("{}.{AHEAD}", hex::encode(sha256(texts.activation.as_bytes()))))
+}
+
+fn take_ahead(ahead: &Path, path: &Path) -> std::io::Result<bool> {
+    match std::fs::rename(ahead, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        renamed => renamed?,
+    }
+    std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(true)
+}
+
 fn file(directory: &Path) -> PathBuf {
     directory.join(FILE_NAME)
 }
@@ -93,6 +136,21 @@ mod tests {
         let other = SealingSecret::new(&[8; 32]).unwrap();
         let refused = read(directory.path(), &other).unwrap_err().to_string();
         assert!(refused.contains("active.sealed: does not open"), "{refused}");
+
+        // What was sealed ahead takes its place; another's does not, and none is left over.
+        let next = Texts { set: "next".into(), activation: "its note".into() };
+        write_ahead(directory.path(), &own, &texts).unwrap();
+        write_ahead(directory.path(), &own, &next).unwrap();
+        assert_eq!(read(directory.path(), &own).unwrap().unwrap().set, texts.set);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+        let sealed = std::fs::read(ahead(directory.path(), &next)).unwrap();
+        write(directory.path(), &own, &next).unwrap();
+        assert_eq!(std::fs::read(file(directory.path())).unwrap(), sealed);
+        write_ahead(directory.path(), &own, &next).unwrap();
+        write(directory.path(), &own, &texts).unwrap();
+        remove_ahead(directory.path()).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_eq!(read(directory.path(), &own).unwrap().unwrap().set, texts.set);
 
         let mut altered = bytes;
         let last = altered.len() - 1;

@@ -266,6 +266,7 @@ fn assemble(
         tap: Mutex::new(Some(tap)),
         compiler,
         generations: Mutex::new(state.generations().clone()),
+        staged: Mutex::default(),
         api: Mutex::default(),
         versions: Mutex::default(),
         state: Mutex::new(state),

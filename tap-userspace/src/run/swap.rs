@@ -13,30 +13,41 @@ use super::error::RunError;
 use super::generations::{Generation, SetNumbers};
 use super::measure::{Active, Measure};
 use super::sealed::{self, Texts};
-use super::{orders, renew};
+use super::{orders, renew, stage};
 use crate::audit::Leaf;
 use crate::audit::leaf::SwapReason;
 use crate::control::Loaded;
 use crate::control::status::SelectorStatus;
 use crate::ipfix::encode::{RuleTable, rule_table};
 use crate::limits::GENERATIONS_KEPT_MAX;
-use crate::loader::Documents;
-use crate::path::pseudonymise::ClearPolicy;
+use crate::loader::{Documents, ticket};
 use crate::selectors::withdrawal::{NO_SET, Withdrawal};
 use std::sync::Arc;
+
+/// A set that is to decide.
+pub(super) enum Next {
+    /// As it was signed.
+    Texts(Texts),
+    /// As it was checked when it was staged.
+    Staged(Box<Candidate>),
+}
 
 /// Loads a set for one measure that an operator hands over at run time; the only measure need not be named.
 ///
 /// # Errors
 /// What the rules or the kernel refuse; the sets before go on deciding.
-pub(super) fn load(agent: &Agent, measure: Option<&str>, texts: Texts) -> Result<Loaded, RunError> {
+pub(super) fn load(agent: &Agent, measure: Option<&str>, set: Next) -> Result<Loaded, RunError> {
     let seed = lock(&agent.loading);
     if agent.stopping() {
         return Err(RunError::Failed("the agent is stopping".into()));
     }
     let measure = agent.measure(measure)?;
     let chain = lock(&measure.chain).clone();
-    let candidate = admit::candidate(&agent.host, &chain, texts, renew::now(agent)?)?;
+    let now = renew::now(agent)?;
+    let candidate = match set {
+        Next::Texts(texts) => admit::candidate(&agent.host, &chain, texts, now),
+        Next::Staged(candidate) => admit::again(&agent.host, &chain, *candidate, now),
+    }?;
     lock(&agent.state)
         .admit_next(measure.id(), candidate.number)
         .map_err(|error| RunError::Refused(error.to_string()))?;
@@ -68,6 +79,7 @@ pub(super) fn withdraw(agent: &Agent, note: &str) -> Result<Vec<String>, RunErro
         .admit_next(measure.id(), candidate.number)
         .map_err(|error| RunError::Refused(error.to_string()))?;
     let number = candidate.number;
+    stage::forget(agent);
     // Each is done whatever became of the one before: what narrows takes effect as far as it can.
     let ended = renew::end(agent, measure);
     let kept = keep(agent, measure, &withdrawn(&candidate, 0));
@@ -125,8 +137,8 @@ pub(super) fn activate(
     if let Ok(now) = renew::now(agent) {
         actives.iter_mut().for_each(|active| active.judge_rules(now));
     }
-    compile(agent, &actives, seed)?;
-    let number = lock(&agent.generations).last_number().saturating_add(1);
+    let number = next_number(agent);
+    compile(agent, number, &actives, seed)?;
     let sets =
         actives.iter().map(|active| SetNumbers { activation: active.status.generation, rules: active.status.rules });
     let generation = Generation { number, sets: sets.collect() };
@@ -174,7 +186,7 @@ pub(super) fn loaded(measure: &Measure) -> Loaded {
 }
 
 fn active_of(measure: &Measure, candidate: Candidate, loads: u64) -> Result<Active, RunError> {
-    let Candidate { content: Some((set, activation)), texts, .. } = candidate else {
+    let Candidate { content: Some((set, activation)), texts, policy, .. } = candidate else {
         return Ok(withdrawn(&candidate, loads));
     };
     let window = admit::window(&measure.admitted, &activation)?;
@@ -189,7 +201,15 @@ fn active_of(measure: &Measure, candidate: Candidate, loads: u64) -> Result<Acti
         loads: loads + 1,
     };
     let rules_end = set.next_end(jiff::Timestamp::MIN);
-    Ok(Active { window: Some(window), set: Some(Arc::new(set)), status, texts: Some(texts), over: 0, rules_end })
+    Ok(Active {
+        window: Some(window),
+        set: Some(Arc::new(set)),
+        status,
+        texts: Some(texts),
+        policy,
+        over: 0,
+        rules_end,
+    })
 }
 
 /// What is active after a withdrawal: nothing, under its number.
@@ -198,8 +218,39 @@ fn withdrawn(candidate: &Candidate, loads: u64) -> Active {
     Active { status, texts: Some(candidate.texts.clone()), ..Active::default() }
 }
 
-/// Has one generation of all measures' sets verified and compiled in the loader.
-fn compile(agent: &Agent, actives: &[Active], seed: &Seed) -> Result<(), RunError> {
+/// The next generation's number.
+fn next_number(agent: &Agent) -> u64 {
+    lock(&agent.generations).last_number().saturating_add(1)
+}
+
+/// Has the loader prepare one generation of all measures' sets, unless it waits there.
+fn compile(agent: &Agent, number: u64, actives: &[Active], seed: &Seed) -> Result<(), RunError> {
+    let orders: Vec<_> = agent.measures.iter().map(|measure| orders::notes(&lock(&measure.chain))).collect();
+    let named = orders.iter().zip(actives).map(|(orders, active)| {
+        let activation = active.texts.as_ref().map_or("", |texts| texts.activation.as_str());
+        (orders.as_slice(), activation, active.set.as_ref().map_or(NO_SET, |set| set.sha256))
+    });
+    if agent.compiler.take(ticket(number, seed.0, named))? {
+        tracing::info!(generation = number, "the generation that waited is taken");
+        return Ok(());
+    }
+    Ok(agent.compiler.prepare(number, seed.0, documents(agent, actives)?)?)
+}
+
+/// Has the loader make the generation with a candidate, for later.
+///
+/// # Errors
+/// What the loader or the kernel refuses.
+pub(super) fn stage(agent: &Agent, measure: &Measure, candidate: &Candidate, seed: &Seed) -> Result<(), RunError> {
+    let mut actives: Vec<Active> = agent.measures.iter().map(|measure| lock(&measure.active).clone()).collect();
+    let active = actives.get_mut(usize::from(measure.slot));
+    let active = active.ok_or_else(|| RunError::Failed("a measure has no slot".into()))?;
+    active.texts = Some(candidate.texts.clone());
+    Ok(agent.compiler.stage(next_number(agent), seed.0, documents(agent, &actives)?)?)
+}
+
+/// What was signed for every measure, by slot.
+fn documents(agent: &Agent, actives: &[Active]) -> Result<Vec<Documents>, RunError> {
     let documents = |(measure, active): (&Measure, &Active)| {
         let texts = active.texts.as_ref()?;
         Some(Documents {
@@ -209,8 +260,7 @@ fn compile(agent: &Agent, actives: &[Active], seed: &Seed) -> Result<(), RunErro
         })
     };
     let measures: Option<Vec<_>> = agent.measures.iter().zip(actives).map(documents).collect();
-    let measures = measures.ok_or_else(|| RunError::Failed("a measure has no selector set".into()))?;
-    Ok(agent.compiler.prepare(seed.0, measures)?)
+    measures.ok_or_else(|| RunError::Failed("a measure has no selector set".into()))
 }
 
 /// What must be there before the first record of a measure's new set.
@@ -218,10 +268,9 @@ fn prepare(agent: &Agent, measure: &Measure, next: &Active) -> Result<(), RunErr
     keep(agent, measure, next)?;
     let Some(set) = &next.set else { return Ok(()) };
     let generation = next.status.generation;
-    let clears = measure.admitted.order.addresses.clear_addresses;
     {
         let mut pseudonymiser = lock(&measure.pseudonymiser);
-        pseudonymiser.set_policy(generation, Arc::new(ClearPolicy::from_rules(&set.rules, clears)));
+        pseudonymiser.set_policy(generation, Arc::clone(&next.policy));
         pseudonymiser.forget_policies_before(generation.saturating_sub(GENERATIONS_KEPT_MAX as u64));
     }
     let rules: Vec<String> = set.rules.iter().map(|rule| rule.id.clone()).collect();

@@ -206,7 +206,7 @@ mod tests {
         let set_sha256 = hex::encode(digest);
         let status = SelectorStatus { generation: number, set_sha256, ..SelectorStatus::default() };
         let texts = Some(Texts { set: text.into(), activation: "note".into() });
-        Active { set: Some(Arc::new(set)), status, texts, ..Active::default() }
+        Active { set: Some(Arc::new(set)), status, texts: texts.map(Arc::new), ..Active::default() }
     }
 
     fn proposal(number: u64, text: &str) -> Proposal {

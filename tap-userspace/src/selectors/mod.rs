@@ -5,6 +5,7 @@
 pub mod activation;
 pub mod check;
 mod count;
+pub mod edited;
 pub mod field;
 pub mod import;
 mod payload;
