@@ -21,14 +21,18 @@ pub(crate) fn target() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    // What cargo told this program about itself must not reach another build: it would rebuild what is built.
+    forget_this_program(&mut command);
+    command
+}
+
+/// What cargo told this program about itself must not reach another build: it would rebuild what is built.
+pub(crate) fn forget_this_program(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_BIN_NAME" {
             command.env_remove(name);
         }
     }
-    command
 }
 
 /// The line as a person would type it.

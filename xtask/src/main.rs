@@ -9,6 +9,8 @@ mod fuzz;
 mod package;
 mod setup;
 mod test;
+mod test_programs;
+mod test_record;
 mod test_vm;
 
 use std::process::ExitCode;

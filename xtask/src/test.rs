@@ -2,16 +2,16 @@
 //! working tree. Out: the tests' own output, a table, `N passed, N failed`. It installs nothing.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use tap_tests::need;
 use tap_vm_init::report::Counts;
 
-use crate::command::{cargo, run, shown, target};
+use crate::command::{cargo, run, target};
+use crate::test_programs::{self, How, Job, Ran};
+use crate::test_record::Record;
 use crate::test_vm;
 
 /// Arguments of `cargo xtask test`.
@@ -24,25 +24,29 @@ pub(crate) struct Args {
     /// The counts that a release must show; takes long
     #[arg(long)]
     long: bool,
+    /// What the run before did not show: checks that could not run, programs that failed or were built anew since
+    #[arg(long)]
+    rest: bool,
+    /// Test programs at a time; those that measure time run alone [default: one more than this machine has CPUs]
+    #[arg(long, value_name = "N")]
+    at_a_time: Option<usize>,
     #[command(flatten)]
     machines: test_vm::Args,
 }
 
 pub(crate) fn test(args: &Args) -> Result<ExitCode> {
-    if let Some(names) = &args.machines.vm {
-        return test_vm::test(names, &args.machines);
+    // With --complete the machines come after everything else, without it they are asked for alone.
+    if let Some(names) = args.machines.vm.as_ref().filter(|_| !args.complete) {
+        let total = test_vm::test(names, &args.machines)?;
+        return Ok(closed(total.close()));
     }
     let started = Instant::now();
     // One build of everything, so that programs and tests share their dependencies' features.
     run(cargo().args(["build", "--workspace", "--all-targets"]))?;
     println!("built in {} s", started.elapsed().as_secs());
 
-    let not_run = std::env::temp_dir().join(format!("gwtap-not-run-{}", std::process::id()));
     let started = Instant::now();
-    let (counts, success) = run_tests(args, &not_run)?;
-    let seconds = started.elapsed().as_secs();
-    let absent = read_not_run(&not_run)?;
-
+    let Here { counts, success, absent } = here(args)?;
     if !absent.is_empty() {
         println!("\nnot run:");
         let width = absent.iter().map(|(check, _)| check.len()).max().unwrap_or(0);
@@ -50,40 +54,61 @@ pub(crate) fn test(args: &Args) -> Result<ExitCode> {
             println!("  {check:<width$}  {reason}");
         }
     }
-    println!("\ntests took {seconds} s; {} checks could not run", absent.len());
+    println!("\ntests took {} s; {} checks could not run", started.elapsed().as_secs(), absent.len());
     let (in_machines, missing): (Vec<_>, Vec<_>) =
         absent.into_iter().partition(|(_, reason)| reason.starts_with(need::VM_RING));
     let in_machines: BTreeSet<String> = in_machines.into_iter().map(|(check, _)| check).collect();
-    let passed_there = if args.complete && !in_machines.is_empty() { test_vm::these(&in_machines)? } else { 0 };
-    println!("{} passed, {} failed", counts.passed + passed_there, counts.failed);
+    let there = match &args.machines.vm {
+        Some(names) => test_vm::with_these(names, &args.machines, &in_machines)?,
+        None if args.complete && !in_machines.is_empty() => Counts { passed: test_vm::these(&in_machines)?, ..Counts::default() },
+        None => Counts::default(),
+    };
+    let failed = counts.failed + there.failed;
+    println!("{} passed, {failed} failed", counts.passed + there.passed);
     if args.complete && !missing.is_empty() {
         bail!("--complete: every check has to run");
     }
-    Ok(if success && counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(closed(success && failed == 0))
 }
 
-fn run_tests(args: &Args, not_run: &Path) -> Result<(Counts, bool)> {
-    let mut command = cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]).env(need::NOT_RUN, not_run);
-    command.env(tap_tests::gwtap::BINARY, gwtap()?);
-    command.env(need::COMPLETE, if args.complete { "1" } else { "0" });
-    command.env(need::LONG, if args.long { "1" } else { "0" });
-    println!("+ {}", shown(&command));
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test did not start")?;
-    let out = child.stdout.take().context("no output of cargo test")?;
-    let mut counts = Counts::default();
-    for line in BufReader::new(out).lines() {
-        let line = line.context("reading the output of cargo test")?;
-        println!("{line}");
-        if let Some(of_program) = Counts::of_result_line(&line) {
-            counts.add(of_program);
+fn closed(success: bool) -> ExitCode {
+    if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What the programs on this machine showed.
+struct Here {
+    counts: Counts,
+    success: bool,
+    absent: BTreeSet<(String, String)>,
+}
+
+fn here(args: &Args) -> Result<Here> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let at_a_time = args.at_a_time.unwrap_or(cpus + 1);
+    let how = How { at_a_time, complete: args.complete, long: args.long, gwtap: gwtap()? };
+    let programs = test_programs::programs()?;
+    let whole = |program| Job { program, checks: BTreeSet::new() };
+    let record = if args.rest { Record::read()? } else { None };
+    let (jobs, passed_before) = match &record {
+        Some(record) => {
+            let of = programs.len();
+            let (jobs, passed) = record.rest(programs, &how.gwtap, args.long)?;
+            println!("the run before showed {passed} checks; of {of} test programs {} are left, or a part of them", jobs.len());
+            (jobs, passed)
         }
+        None => (programs.into_iter().chain([test_programs::documentation()]).map(whole).collect(), 0),
+    };
+    let ran = test_programs::run_all(jobs, &how)?;
+    if record.is_none() {
+        Record::of(&ran, &how.gwtap, args.long)?.write()?;
     }
-    let status = child.wait()?;
-    if !status.success() && counts.failed == 0 {
-        println!("a test program ended without a result ({status})");
+    let mut counts = Counts { passed: passed_before, ..Counts::default() };
+    ran.iter().for_each(|one| counts.add(one.counts));
+    let absent = ran.iter().flat_map(|one: &Ran| one.not_run.iter().cloned()).collect();
+    for one in ran.iter().filter(|one| !one.success) {
+        println!("FAILED: {}", one.program.name);
     }
-    Ok((counts, status.success()))
+    Ok(Here { counts, success: ran.iter().all(|one| one.success), absent })
 }
 
 /// The binary that the integration tests start, as just built.
@@ -93,31 +118,4 @@ pub(crate) fn gwtap() -> Result<std::path::PathBuf> {
         bail!("{}: not built", file.display());
     }
     Ok(file)
-}
-
-fn read_not_run(file: &Path) -> Result<BTreeSet<(String, String)>> {
-    if !file.exists() {
-        return Ok(BTreeSet::new());
-    }
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    std::fs::remove_file(file).with_context(|| file.display().to_string())?;
-    Ok(text
-        .lines()
-        .filter_map(|line| line.split_once('\t'))
-        .map(|(check, reason)| (check.to_owned(), reason.to_owned()))
-        .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_could_not_run_is_listed_once() {
-        let file = std::env::temp_dir().join(format!("gwtap-not-run-test-{}", std::process::id()));
-        std::fs::write(&file, "a\tno root\na\tno root\nb\tno tshark\n").unwrap();
-        let listed = read_not_run(&file).unwrap();
-        assert_eq!(listed.len(), 2);
-        assert!(!file.exists());
-    }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// How long a machine may take, boot included. Software emulation on a busy CI machine needs half of it; a machine
-/// without a report by then has hung.
-pub const RUN_MAX: Duration = Duration::from_secs(600);
+/// How long a machine may take, boot included. Software emulation on a busy CI machine needs half of it, beside another
+/// machine; one without a report by then has hung.
+pub const RUN_MAX: Duration = Duration::from_secs(1_200);
 
 /// Memory of a machine: twice what the unpacked disk and the largest test take.
 pub const MEMORY_MEGABYTES: u32 = 1024;
