@@ -158,6 +158,10 @@ impl Run {
         };
         self.log();
         let obstacle = PathBuf::from(format!("{}.new", file.display()));
+        if obstacle.is_file() {
+            // A crash left it; nobody reads it.
+            std::fs::remove_file(&obstacle).unwrap();
+        }
         std::fs::create_dir_all(&obstacle).unwrap();
         let (act, now) = (self.act(), self.now);
         let refused = self.log().append_at(now, &act);
