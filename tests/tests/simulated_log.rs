@@ -75,7 +75,8 @@ impl Run {
     fn log(&mut self) -> &Log {
         if self.log.is_none() {
             let key = SecretKey::parse(&self.key.encode(), "log").unwrap();
-            let log = Log::open(&self.directory(), key).unwrap_or_else(|error| panic!("{} acts: {error}", self.acts.len()));
+            let log =
+                Log::open(&self.directory(), key).unwrap_or_else(|error| panic!("{} acts: {error}", self.acts.len()));
             if self.seen.entries > 0 {
                 log.continues(self.seen.entries, &self.seen.root).unwrap();
             }
@@ -92,7 +93,9 @@ impl Run {
             1 => Leaf::LeaseLost { measure, reason: format!("laboratory {number}") },
             2 => Leaf::CapReached { measure, packets: number },
             3 => Leaf::ClockDoubt { reason: format!("set-back {number}") },
-            _ => Leaf::Statement { measure, from: jiff::Timestamp::UNIX_EPOCH, sha256: hex::encode([number as u8; 32]) },
+            _ => {
+                Leaf::Statement { measure, from: jiff::Timestamp::UNIX_EPOCH, sha256: hex::encode([number as u8; 32]) }
+            }
         }
     }
 

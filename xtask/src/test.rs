@@ -60,7 +60,9 @@ pub(crate) fn test(args: &Args) -> Result<ExitCode> {
     let in_machines: BTreeSet<String> = in_machines.into_iter().map(|(check, _)| check).collect();
     let there = match &args.machines.vm {
         Some(names) => test_vm::with_these(names, &args.machines, &in_machines)?,
-        None if args.complete && !in_machines.is_empty() => Counts { passed: test_vm::these(&in_machines)?, ..Counts::default() },
+        None if args.complete && !in_machines.is_empty() => {
+            Counts { passed: test_vm::these(&in_machines)?, ..Counts::default() }
+        }
         None => Counts::default(),
     };
     let failed = counts.failed + there.failed;
@@ -93,7 +95,10 @@ fn here(args: &Args) -> Result<Here> {
         Some(record) => {
             let of = programs.len();
             let (jobs, passed) = record.rest(programs, &how.gwtap, args.long)?;
-            println!("the run before showed {passed} checks; of {of} test programs {} are left, or a part of them", jobs.len());
+            println!(
+                "the run before showed {passed} checks; of {of} test programs {} are left, or a part of them",
+                jobs.len()
+            );
             (jobs, passed)
         }
         None => (programs.into_iter().chain([test_programs::documentation()]).map(whole).collect(), 0),

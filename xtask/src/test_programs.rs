@@ -16,12 +16,12 @@ use crate::command::{cargo, forget_this_program, shown};
 
 /// Programs that nothing else may run beside, because what they hold a bound against is time itself.
 const ALONE: [(&str, &str); 7] = [
-    ("bench", "nanoseconds for each packet"),
+    ("bench", "nanoseconds for each packet, on every CPU"),
     ("cap", "at least 95 % of the cap is used, second by second"),
     ("cap_kernel", "at least 95 % of the cap is used, by a load on every CPU"),
     ("directives", "a stop is in the kernel within a second of its signature"),
-    ("flows", "how fast the sample follows the load"),
-    ("measures", "what the machine admits and loses under more load than it takes"),
+    ("expiry", "a rule ends by the clock, the others select again within a second"),
+    ("measures", "how the sample follows more load than the cap takes"),
     ("three_ways", "the moments of two captures, within fractions of a millisecond"),
 ];
 
@@ -112,7 +112,8 @@ fn program(line: &str) -> Option<Program> {
     let text = |value: Option<&serde_json::Value>| value?.as_str().map(str::to_owned);
     let directory = Path::new(message.get("manifest_path")?.as_str()?).parent()?.to_owned();
     let source = text(message.get("target")?.get("src_path"))?;
-    let source = Path::new(&source).strip_prefix(&directory).map_or(source.clone(), |inside| inside.display().to_string());
+    let source =
+        Path::new(&source).strip_prefix(&directory).map_or(source.clone(), |inside| inside.display().to_string());
     let name = text(message.get("target")?.get("name"))?;
     Some(Program { name, file: message.get("executable")?.as_str()?.into(), directory, source })
 }
@@ -266,7 +267,8 @@ mod tests {
         How { at_a_time, complete: false, long: false, gwtap: "gwtap".into() }
     }
 
-    const PASSED: &str = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s'";
+    const PASSED: &str =
+        "echo 'test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s'";
 
     #[test]
     fn what_passed_failed_and_could_not_run_is_each_programs_own() {
@@ -283,7 +285,9 @@ mod tests {
         ran.sort_by(|one, other| one.program.name.cmp(&other.program.name));
         let shown: Vec<_> = ran
             .iter()
-            .map(|one| (one.program.name.as_str(), one.counts.passed, one.counts.failed, one.success, one.not_run.len()))
+            .map(|one| {
+                (one.program.name.as_str(), one.counts.passed, one.counts.failed, one.success, one.not_run.len())
+            })
             .collect();
         assert_eq!(
             shown,

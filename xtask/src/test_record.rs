@@ -130,8 +130,10 @@ mod tests {
         let gwtap = file("gwtap");
         let names = ["passed", "skipped", "failed", "no-name", "dead"];
         names.iter().for_each(|name| drop(file(name)));
-        let skipped = |checks: &[&str]| checks.iter().map(|check| ((*check).to_owned(), "no tool".to_owned())).collect();
-        let ran = |name: &str, counts, success, checks: &[&str]| Ran::new(program(name), counts, success, skipped(checks));
+        let skipped =
+            |checks: &[&str]| checks.iter().map(|check| ((*check).to_owned(), "no tool".to_owned())).collect();
+        let ran =
+            |name: &str, counts, success, checks: &[&str]| Ran::new(program(name), counts, success, skipped(checks));
         let all = [
             ran("passed", counts(3, 0), true, &[]),
             ran("skipped", counts(5, 0), true, &["a", "b"]),

@@ -78,7 +78,8 @@ pub(crate) fn test(names: &[String], args: &Args) -> Result<Total> {
     let widest = args.vm_cpus.iter().copied().max().unwrap_or(1).max(1);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..(cpus / usize::from(widest)).max(1)).map(|_| scope.spawn(work)).collect();
-        let ends = workers.into_iter().map(|worker| worker.join().map_err(|_panic| anyhow!("a machine's thread panicked"))?);
+        let ends =
+            workers.into_iter().map(|worker| worker.join().map_err(|_panic| anyhow!("a machine's thread panicked"))?);
         ends.collect::<Result<()>>()
     })?;
     total.into_inner().map_err(|_poisoned| anyhow!("a thread that runs machines panicked"))
