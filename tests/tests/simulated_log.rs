@@ -93,9 +93,7 @@ impl Run {
             1 => Leaf::LeaseLost { measure, reason: format!("laboratory {number}") },
             2 => Leaf::CapReached { measure, packets: number },
             3 => Leaf::ClockDoubt { reason: format!("set-back {number}") },
-            _ => {
-                Leaf::Statement { measure, from: jiff::Timestamp::UNIX_EPOCH, sha256: hex::encode([number as u8; 32]) }
-            }
+            _ => Leaf::Statement { measure, from: jiff::Timestamp::UNIX_EPOCH, sha256: format!("{number:064x}") },
         }
     }
 
