@@ -148,7 +148,7 @@ impl Drain {
         let mut refusals = Vec::new();
         for (measure, pipeline) in agent.measures.iter().zip(&mut self.pipelines) {
             receipts::days(agent, measure, pipeline.batch.days());
-            let flushed = pipeline.batch.flush(&measure.spool);
+            let flushed = pipeline.batch.flush(&measure.spool, measure.config.spool.sync);
             measure.records.spooled.fetch_add(flushed.spooled, Ordering::Relaxed);
             measure.records.refused.fetch_add(flushed.refused, Ordering::Relaxed);
             refusals.extend(flushed.error.map(|error| (measure.id(), error, flushed.refused)));
