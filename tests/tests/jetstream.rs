@@ -252,6 +252,9 @@ fn doctor(program: PathBuf) -> Result<()> {
     ensure!(found == ["ok", "ok", "warning"], "{found:?}");
 
     // A certificate of somebody else's authority.
+    for kind in ["pem", "key"] {
+        std::fs::remove_file(way.deployment.file(&format!("tls/{HOST_NAME}.{kind}")))?;
+    }
     Authority::new("nobody")?.issue(HOST_NAME, &way.deployment.file("tls"))?;
     ensure!(states(&way)? == ["failed"; 3], "{:?}", states(&way)?);
     ensure!(receiver.terminate(PATIENCE)?.success(), "{}", receiver.output());
