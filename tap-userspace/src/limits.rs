@@ -64,8 +64,9 @@ pub const DRAIN_INTERVAL: Duration = Duration::from_millis(1);
 pub const DRAIN_RECORDS_MAX: usize = 4_096;
 /// Records at which a batch is spooled at once: some four messages.
 pub const BATCH_RECORDS_MAX: usize = 2_048;
-/// Longest a record waits for its batch, and a batch for its flush to disk.
-pub const BATCH_DELAY: Duration = Duration::from_millis(100);
+/// Longest a record waits for its batch, and a batch for its flush to disk: together the power-loss bound, a tenth of a second of
+/// records beside what a flush under way takes.
+pub const BATCH_DELAY: Duration = Duration::from_millis(50);
 /// How long reading the counters may take before it is tried again: what comes in meanwhile is counted at one moment and timed at another,
 /// and a share over a second is to be right to a thousandth. An undisturbed reading takes some 20 µs.
 pub const COUNTERS_READ_NS: u64 = 200_000;
@@ -82,6 +83,9 @@ pub const GENERATIONS_KEPT_MAX: usize = 16;
 /// How often the samples are looked at: the shortest window over which the share is judged, so that a second of overload is
 /// answered in the next one.
 pub const SAMPLING_STEP: Duration = Duration::from_secs(1);
+/// How often a measure's totals are declared in its export, if they changed: what a full ring lost is known at the receiving facility
+/// within that time, and the messages are few beside those of records, which go out ten times a second.
+pub const TOTALS_INTERVAL: Duration = Duration::from_secs(10);
 /// Part of its share, in parts per million, that a measure's sampled traffic is brought down to: the credit of an epoch is
 /// 98 % of the share, and traffic comes in bursts.
 pub const SAMPLING_TARGET_PPM: u64 = 900_000;

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
-use tap_tests::deployment::{Deployment, Plan, identities, lost, rule, selected};
+use serde_json::Value;
+use tap_tests::deployment::{Deployment, MEASURE, Plan, identities, lost, rule, selected};
 use tap_tests::lab::disk::{SmallDisk, own_mounts};
 use tap_tests::lab::traffic::{Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Lab, MIRROR, Process, RECEIVING, wait_until};
@@ -35,6 +37,9 @@ const AWAY_LONG_SPOOL_BYTES: u64 = 16 << 30;
 const SMALL_KIB: u64 = 512;
 /// Records a second where a disk fills or a peer is slow.
 const QUIET: u64 = 500;
+
+/// Records a second that fill a ring within a lease.
+const RING_RATE: u64 = 80_000;
 
 /// By then a side has noticed that the other is gone: 10 s of the kernel's patience, a probe's interval, and a busy machine.
 const NOTICED_MAX: Duration = Duration::from_secs(15);
@@ -83,6 +88,21 @@ impl Scene {
     fn wait(&self, what: &str, holds: impl Fn(&MeasureStatus) -> bool) -> Result<()> {
         wait_until(what, PATIENCE, || self.measure().is_ok_and(|measure| holds(&measure)))
             .with_context(|| format!("{:?}", self.measure()))
+    }
+
+    /// The agent ends, and what it declared to the end is what the kernel and the store say.
+    fn declared(&self, mut agent: Process, status: &Status) -> Result<()> {
+        ensure!(agent.terminate(PATIENCE)?.success(), "{}", agent.output());
+        let declared = self.deployment.declared()?;
+        let [of] = declared.as_slice() else { bail!("of one instance: {declared:?}") };
+        let said = |key: &str| of.get(key).and_then(Value::as_u64).with_context(|| key.to_owned());
+        let measure = status.measures.first().context("a measure")?;
+        let counted = (selected(status), measure.counters.ring_lost, measure.records.refused, 0);
+        let lost = (said("declared_lost_in_rings")?, said("declared_lost_at_spool")?);
+        ensure!((said("declared_selected")?, lost.0, lost.1, said("outstanding")?) == counted, "{of}, {counted:?}");
+        ensure!(said("stored")? + lost.0 + lost.1 == counted.0, "{of}");
+        ensure!(of.get("measure").and_then(Value::as_str) == Some(MEASURE), "{of}");
+        Ok(())
     }
 
     /// Everything that was selected is stored once and in order, or was refused and counted.
@@ -178,8 +198,36 @@ fn spool_disk_full() -> Result<()> {
     load.stop()?;
     let status = scene.deployment.settle(|| Ok(())).with_context(|| agent.output())?;
     let stored = scene.balanced(&status)?;
-    println!("{stored} records stored once, {} refused and counted", lost(&status));
-    drop((agent, receiver));
+    println!("{stored} records stored once, {} refused, counted and declared", lost(&status));
+    scene.declared(agent, &status)?;
+    drop(receiver);
+    Ok(())
+}
+
+#[test]
+fn what_a_full_ring_lost_is_counted_and_declared_in_the_export() {
+    if able() {
+        full_ring().unwrap();
+    }
+}
+
+/// An agent that stands still renews no lease: what comes in within its five seconds is more than a ring takes.
+fn full_ring() -> Result<()> {
+    let scene = Scene::new()?;
+    let receiver = scene.deployment.start_receiver(&scene.lab.receiving)?;
+    let agent = scene.agent()?;
+    let load = scene.load(RING_RATE)?;
+    scene.wait("spooled records", |measure| measure.records.spooled > 0)?;
+    agent.signal(Signal::SIGSTOP)?;
+    std::thread::sleep(Duration::from_secs(6));
+    agent.signal(Signal::SIGCONT)?;
+    load.stop()?;
+    let status = scene.deployment.settle(|| Ok(())).with_context(|| agent.output())?;
+    let stored = scene.balanced(&status)?;
+    ensure!(lost(&status) > 0, "no ring was full: {stored} records stored");
+    println!("{stored} records stored once, {} lost by full rings, counted and declared", lost(&status));
+    scene.declared(agent, &status)?;
+    drop(receiver);
     Ok(())
 }
 

@@ -12,7 +12,7 @@
 
 mod interop;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use interop::expected::{self, Values};
@@ -48,8 +48,7 @@ fn ipfix_dump_reads_every_record_and_field_of_a_stored_file() {
         let kit = Kit::new();
         let records = records(300);
         let file = kit.stored_file(&records, template);
-        let elements = kit.path("elements.xml");
-        std::fs::write(&elements, expected::element_file()).unwrap();
+        let elements = registry();
         let output = Command::new(&ipfix_dump)
             .args(["--data", "--hexdump=64", "--element-file"])
             .args([&elements, Path::new("--in"), &file])
@@ -65,6 +64,17 @@ fn ipfix_dump_reads_every_record_and_field_of_a_stored_file() {
             assert_eq!(found, value, "{template:?}: record {number}");
         }
     }
+}
+
+/// The registry file of our elements, which goes to whoever reads our records with tools of their own.
+fn registry() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/gwtap-elements.xml")
+}
+
+#[test]
+fn the_registry_file_has_every_element_as_the_encoder_has_it() {
+    let wanted = expected::element_file();
+    assert_eq!(std::fs::read_to_string(registry()).unwrap(), wanted, "docs/gwtap-elements.xml should be:\n{wanted}");
 }
 
 /// All occurrences of each of `fields`, in the order of the session.

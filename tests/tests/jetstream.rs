@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tap_tests::deployment::{Deployment, Plan, SERVER_NAME, missing, rule, selected};
+use tap_tests::deployment::{Authority, Deployment, HOST_NAME, Plan, SERVER_NAME, missing, rule, selected};
 use tap_tests::lab::traffic::{Rate, UdpLoad};
 use tap_tests::lab::{DOMESTIC4, FOREIGN4, Host, Lab, MIRROR_PORT, Process, wait_until};
 use tap_tests::nats::{Cluster, STREAM};
@@ -221,6 +221,57 @@ fn shared(program: PathBuf) -> Result<()> {
     ensure!(together.len() as u64 == expected, "{} records in both stores together, of {expected}", together.len());
     println!("{counts:?} records in two stores, {expected} together");
     Ok(())
+}
+
+#[test]
+fn the_doctor_asks_a_streams_servers_as_the_agent_would() {
+    if let Some(program) = tools() {
+        doctor(program).unwrap();
+    }
+}
+
+fn doctor(program: PathBuf) -> Result<()> {
+    let mut way = Way::new(program)?;
+    ensure!(states(&way)? == ["failed"; 3], "nobody has made the stream: {:?}", states(&way)?);
+    let mut receiver = way.receiver("receive.toml")?;
+    way.cluster.settle().with_context(|| receiver.output())?;
+    ensure!(states(&way)? == ["ok"; 3], "{:?}", states(&way)?);
+
+    // Another name than the certificate's, and a server that is away.
+    let file = way.deployment.file("gwtap.toml");
+    let text = std::fs::read_to_string(&file)?;
+    let name = format!("server_name = \"{SERVER_NAME}\"");
+    std::fs::write(&file, text.replacen(&name, "server_name = \"another.example\"", 1))?;
+    ensure!(states(&way)? == ["warning", "ok", "ok"], "{:?}", states(&way)?);
+    std::fs::write(&file, text.replace(&name, "server_name = \"another.example\""))?;
+    ensure!(states(&way)? == ["failed"; 3], "{:?}", states(&way)?);
+    std::fs::write(&file, &text)?;
+    way.cluster.kill(false)?;
+    let mut found = states(&way)?;
+    found.sort();
+    ensure!(found == ["ok", "ok", "warning"], "{found:?}");
+
+    // A certificate of somebody else's authority.
+    for kind in ["pem", "key"] {
+        std::fs::remove_file(way.deployment.file(&format!("tls/{HOST_NAME}.{kind}")))?;
+    }
+    Authority::new("nobody")?.issue(HOST_NAME, &way.deployment.file("tls"))?;
+    ensure!(states(&way)? == ["failed"; 3], "{:?}", states(&way)?);
+    ensure!(receiver.terminate(PATIENCE)?.success(), "{}", receiver.output());
+    Ok(())
+}
+
+/// What the doctor finds of the stream's servers, in their order.
+fn states(way: &Way) -> Result<Vec<String>> {
+    let mut command = way.lab.mirror.command(gwtap::binary()?);
+    command.args(["doctor", "--json", "--seconds", "0", "--config"]).arg(way.deployment.file("gwtap.toml"));
+    let outcome = gwtap::of(&mut command)?;
+    let report: Value = serde_json::from_str(&outcome.stdout).with_context(|| outcome.stderr.clone())?;
+    let checks = report.get("checks").and_then(Value::as_array).context("checks")?;
+    let state = |check: &Value| check.get("state").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let streams: Vec<_> = checks.iter().filter(|check| check.get("check") == Some(&"stream".into())).collect();
+    println!("{streams:#?}");
+    Ok(streams.into_iter().map(state).collect())
 }
 
 fn records(deployment: &Deployment, store: &str) -> Result<Vec<Value>> {

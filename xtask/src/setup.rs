@@ -34,6 +34,7 @@ const TEST: &[Package] = &[
     ("socat", "TLS terminator in front of a decoder"),
     ("nfdump", "a flow collector and its reader"),
     ("softflowd", "a flow exporter"),
+    ("pmacct", "nfacctd, a flow collector of the benchmark"),
     ("nats-server", "the cluster behind JetStream delivery"),
     ("curl", "speaks to the stand-in for the Commission as anybody could"),
     ("strace", "watches which system calls the processes make"),

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Checks this machine: kernel, memory, clock, leaks, mirror port, certificates, keys, disks; says how to mend each.
+/// Checks this machine: kernel, memory, clock, leaks, mirror port, certificates, keys, disks, a stream's servers; says how to mend each.
 ///
 /// It changes and attaches nothing. Run it as root, in the network namespace of the mirror port. Exit code 0: nothing stands
-/// in the tap's way (there may be warnings). 3: a check failed, the tap would not start or would record nothing.
+/// in the tap's way (there may be warnings). 3: a check failed, the tap would not start, record nothing or deliver nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gwtap doctor

@@ -2,6 +2,7 @@
 
 use crate::ipfix::template::RecordTemplate;
 use crate::limits;
+use crate::transport::tls::TlsFiles;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -34,9 +35,24 @@ pub struct SpoolSection {
     pub directory: PathBuf,
     /// The spool's key: a credential file, not on the spool's disk.
     pub key_file: PathBuf,
+    /// When what is spooled survives a power cut.
+    #[serde(default)]
+    pub sync: SpoolSync,
     /// Bytes the spool may take on disk; a full spool refuses the newest message and says so.
     #[serde(default = "default_spool_bytes")]
     pub bytes_max: u64,
+}
+
+/// When a spooled record survives a power cut; a killed process loses none either way.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum SpoolSync {
+    /// Within 50 ms (group commit), and in any case before it leaves the host. With the wait for its batch a power cut takes the
+    /// records of the last 100 ms.
+    #[default]
+    Group,
+    /// Before its place in the ring is given back: a power cut takes only what is still in the rings.
+    Each,
 }
 
 /// `[measure.export]`
@@ -86,6 +102,17 @@ impl Export {
     #[must_use]
     pub fn stream(&self) -> Option<&str> {
         (self.kind == Kind::Jetstream).then(|| self.stream.as_deref().unwrap_or(limits::JETSTREAM_STREAM_DEFAULT))
+    }
+
+    /// The files of this side of a connection.
+    #[must_use]
+    pub fn tls_files(&self) -> TlsFiles {
+        TlsFiles {
+            ca: self.ca_file.clone(),
+            certificate: self.certificate_file.clone(),
+            key: self.key_file.clone(),
+            revocations: self.revocations_file.clone(),
+        }
     }
 
     /// Endpoint and name of every receiving facility, the preferred one first.

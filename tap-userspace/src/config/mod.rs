@@ -14,7 +14,7 @@ mod tests;
 pub mod transport;
 
 pub use error::ConfigError;
-pub use measure::{Acknowledgement, Export, Kind, Measure, SpoolSection};
+pub use measure::{Acknowledgement, Export, Kind, Measure, SpoolSection, SpoolSync};
 
 use crate::limits;
 use crate::privilege::Privilege;

@@ -28,6 +28,7 @@ fn the_example_is_a_configuration_and_its_comments_are_the_defaults() {
     assert_eq!(format!("{plain:?}"), format!("{spelt_out:?}"));
     for key in [
         "bytes_max",
+        "sync",
         "listen",
         "socket",
         "pin_directory",

@@ -47,6 +47,8 @@ pub struct Machine {
     pub keys: Vec<KeyFile>,
     /// Directories that are written to.
     pub directories: Vec<Directory>,
+    /// Streams that measures publish to.
+    pub streams: Vec<StreamOf>,
 }
 
 /// Whether system calls can be filtered.
@@ -162,4 +164,35 @@ pub struct Directory {
     pub least_bytes: u64,
     /// Bytes that it may come to take.
     pub most_bytes: u64,
+}
+
+/// The stream of a measure that publishes to one.
+#[derive(Clone, Debug)]
+pub struct StreamOf {
+    /// Its export, as the configuration names it.
+    pub key: String,
+    /// The stream's name.
+    pub stream: String,
+    /// Its servers, the preferred one first; or why none can be asked.
+    pub servers: Result<Vec<StreamServer>, Unreadable>,
+}
+
+/// One server of a stream, as it answered.
+#[derive(Clone, Debug)]
+pub struct StreamServer {
+    /// `host:port`.
+    pub endpoint: String,
+    /// What it said of the stream.
+    pub answer: StreamAnswer,
+}
+
+/// What a server says of a stream.
+#[derive(Clone, Debug)]
+pub enum StreamAnswer {
+    /// It is one that may be published to.
+    Good,
+    /// It would lose what it acknowledged, is not there, or may not be asked for.
+    Bad(Unreadable),
+    /// No connection as the configuration wants it.
+    Unreachable(Unreadable),
 }

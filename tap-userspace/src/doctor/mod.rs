@@ -2,8 +2,10 @@
 //!
 //! In: a [`Machine`], which [`probe`] reads from the running system. Out: a [`Report`] of findings, each with what was found
 //! and how to mend it. The checks take the value and know no system, so they say the same of any machine. Bound: nothing is
-//! changed, attached or sent; a probe that cannot look says so, and that is a finding too.
+//! changed or attached, and nothing sent but the question to a stream's servers what stream they have; a probe that cannot look says
+//! so, and that is a finding too.
 
+mod ask;
 mod ethtool;
 mod files;
 mod kernel;
@@ -11,11 +13,13 @@ mod machine;
 mod netdev;
 mod port;
 pub mod probe;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use machine::{
-    Certificate, Directory, KeyFile, Machine, Memory, Port, Queues, ReceiveRing, Seccomp, Unreadable, Xdp,
+    Certificate, Directory, KeyFile, Machine, Memory, Port, Queues, ReceiveRing, Seccomp, StreamAnswer, StreamOf,
+    StreamServer, Unreadable, Xdp,
 };
 
 use serde::Serialize;
@@ -28,7 +32,7 @@ pub enum State {
     Ok,
     /// The tap runs, but less well, or not for long.
     Warning,
-    /// The tap will not run.
+    /// The tap will not run, or nothing that it records can be delivered.
     Failed,
 }
 
@@ -74,5 +78,6 @@ pub fn judge(machine: &Machine) -> Report {
     let mut checks = kernel::findings(machine);
     checks.extend(port::findings(machine));
     checks.extend(files::findings(machine));
+    checks.extend(streams::findings(machine));
     Report { ready: checks.iter().all(|finding| finding.state != State::Failed), checks }
 }

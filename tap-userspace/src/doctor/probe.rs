@@ -1,10 +1,10 @@
 //! Probe: reads a [`Machine`] from the running system.
 //!
 //! In: the configuration's file and how long to look at the mirror port. Out: what the checks judge. It reads and asks,
-//! opens no key (their permissions only) and changes nothing.
+//! opens no key (their permissions only, but where a stream's servers are to be asked) and changes nothing.
 
 use super::machine::{Certificate, Directory, KeyFile, Machine, Memory, Port, Seccomp, Unreadable};
-use super::{ethtool, netdev};
+use super::{ask, ethtool, netdev};
 use crate::config::{Attach, Config, Mode};
 use crate::limits::{DIRECTORY_BYTES_LEAST, SAMPLING_CHANGES_BYTES_MAX, SAMPLING_CHANGES_FILES, SPOOL_BYTES_MIN};
 use crate::metrics::interface;
@@ -46,6 +46,7 @@ pub fn machine(configuration: &Path, look: Duration) -> Machine {
         certificates: known.map(|config| certificates(config, now_unix_s)).unwrap_or_default(),
         keys: known.map(keys).unwrap_or_default(),
         directories: known.map(directories).unwrap_or_default(),
+        streams: known.map(ask::streams).unwrap_or_default(),
         configuration: config.map(|_| configuration.to_owned()),
     }
 }

@@ -64,7 +64,17 @@ fn machine() -> Machine {
         certificates: certificate(0, NOW_S + 90 * DAY_S),
         keys: key(Ok(0o100_600)),
         directories: directory(Ok(1_000)),
+        streams: streams(&[StreamAnswer::Good]),
     }
+}
+
+fn streams(answers: &[StreamAnswer]) -> Vec<StreamOf> {
+    let server = |(index, answer): (usize, &StreamAnswer)| StreamServer {
+        endpoint: format!("nats-{index}.example:4222"),
+        answer: answer.clone(),
+    };
+    let servers = Ok(answers.iter().enumerate().map(server).collect());
+    vec![StreamOf { key: "measure[0].export".into(), stream: "gwtap".into(), servers }]
 }
 
 /// Breaks one thing; the named check must come out like this, every other as it was, and say how to mend it.
@@ -94,7 +104,7 @@ fn breaks_port(check: &str, state: State, change: impl FnOnce(&mut Port)) -> Fin
 fn a_machine_as_it_should_be_is_ready_and_nothing_is_to_be_mended() {
     let report = judge(&machine());
     assert!(report.ready);
-    assert_eq!(report.checks.len(), 20);
+    assert_eq!(report.checks.len(), 21);
     for finding in report.checks {
         assert_eq!((finding.state, finding.mend), (State::Ok, None), "{}: {}", finding.check, finding.found);
     }
@@ -200,12 +210,34 @@ fn each_fault_of_certificates_keys_and_disks_is_named_with_its_mend() {
 }
 
 #[test]
+fn each_fault_of_a_streams_servers_is_named_with_its_mend() {
+    let judged = |answers: &[StreamAnswer]| {
+        let report = judge(&Machine { streams: streams(answers), ..machine() });
+        let states = report.checks.iter().filter(|finding| finding.check == "stream").map(|finding| finding.state);
+        (report.ready, states.collect::<Vec<_>>())
+    };
+    let away = || StreamAnswer::Unreachable("connection refused".into());
+    let bad = || StreamAnswer::Bad("it is kept in memory".into());
+    use State::{Failed, Ok as Fine, Warning};
+    assert_eq!(judged(&[StreamAnswer::Good, StreamAnswer::Good]), (true, vec![Fine, Fine]));
+    assert_eq!(judged(&[away(), StreamAnswer::Good]), (true, vec![Warning, Fine]), "another server is there");
+    assert_eq!(judged(&[away(), away()]), (false, vec![Failed, Failed]));
+    assert_eq!(judged(&[StreamAnswer::Good, bad()]), (false, vec![Fine, Failed]));
+    let finding = breaks("stream", Failed, |machine| {
+        machine.streams.iter_mut().for_each(|of| of.servers = Err("tls/host.key: not there".into()));
+    });
+    assert_eq!(finding.found, "measure[0].export: tls/host.key: not there");
+    breaks("stream", Failed, |machine| machine.streams = streams(&[bad()]));
+}
+
+#[test]
 fn without_a_configuration_the_machine_is_judged_and_the_rest_is_not_guessed() {
     let mut bare = machine();
     bare.configuration = Err("gwtap.toml: line 3: unknown field".into());
     bare.bpf_file_system = None;
     bare.port = None;
     (bare.certificates, bare.keys, bare.directories) = (Vec::new(), Vec::new(), Vec::new());
+    bare.streams = Vec::new();
     let report = judge(&bare);
     assert!(!report.ready);
     let failed: Vec<_> = report.checks.iter().filter(|finding| finding.state != State::Ok).collect();

@@ -136,6 +136,7 @@ elements! {
     DESTINATION_IPV6_ADDRESS = Element::iana(28, "destinationIPv6Address", T::Ipv6Address, S::Default);
     SAMPLING_INTERVAL = Element::iana(34, "samplingInterval", T::Unsigned32, S::Quantity);
     IP_VERSION = Element::iana(60, "ipVersion", T::Unsigned8, S::Identifier);
+    OBSERVATION_POINT_ID = Element::iana(138, "observationPointId", T::Unsigned64, S::Identifier);
     TEMPLATE_ID = Element::iana(145, "templateId", T::Unsigned16, S::Identifier);
     FLOW_START_MILLISECONDS = Element::iana(152, "flowStartMilliseconds", T::DateTimeMilliseconds, S::Default);
     FLOW_END_MILLISECONDS = Element::iana(153, "flowEndMilliseconds", T::DateTimeMilliseconds, S::Default);
@@ -143,6 +144,7 @@ elements! {
     MESSAGE_SCOPE = Element::iana(263, "messageScope", T::Unsigned8, S::Default);
     ANONYMIZATION_FLAGS = Element::iana(285, "anonymizationFlags", T::Unsigned16, S::Flags);
     ANONYMIZATION_TECHNIQUE = Element::iana(286, "anonymizationTechnique", T::Unsigned16, S::Identifier);
+    SELECTION_SEQUENCE_ID = Element::iana(301, "selectionSequenceId", T::Unsigned64, S::Identifier);
     SELECTOR_ID = Element::iana(302, "selectorId", T::Unsigned64, S::Identifier);
     INFORMATION_ELEMENT_ID = Element::iana(303, "informationElementId", T::Unsigned16, S::Identifier);
     SAMPLING_PACKET_INTERVAL = Element::iana(305, "samplingPacketInterval", T::Unsigned32, S::Quantity);

@@ -67,10 +67,7 @@ pub struct SelectorStatistics<'a> {
 /// template's is the number of its records.
 #[must_use]
 pub fn record_sets(records: &[PseudonymisedRecord], template: RecordTemplate, instance: &[u8; 16]) -> Vec<Vec<u8>> {
-    let head = data_set(template::ID_INSTANCE, 17, |out| {
-        out.push(0);
-        out.extend_from_slice(instance);
-    });
+    let head = instance_set(instance);
     let record_bytes = template.template().record_bytes_min();
     let per_body = ((BODY_BYTES_MAX - head.len() - SET_HEADER_BYTES) / record_bytes).max(1);
     records
@@ -84,6 +81,14 @@ pub fn record_sets(records: &[PseudonymisedRecord], template: RecordTemplate, in
             [head.as_slice(), &data].concat()
         })
         .collect()
+}
+
+/// The set that says which instance of the kernel's maps the rest of the body is of.
+pub(super) fn instance_set(instance: &[u8; 16]) -> Vec<u8> {
+    data_set(template::ID_INSTANCE, 17, |out| {
+        out.push(0);
+        out.extend_from_slice(instance);
+    })
 }
 
 /// Bodies that say which rule stands behind each bit of a generation's records. They go to the spool before them.
@@ -262,7 +267,7 @@ fn put_record(out: &mut Vec<u8>, record: &PseudonymisedRecord, template: RecordT
 }
 
 /// A set with its header. The content that `fill` writes is below 65,531 octets by construction of every caller.
-fn data_set(id: u16, bytes: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub(super) fn data_set(id: u16, bytes: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(SET_HEADER_BYTES + bytes);
     out.extend_from_slice(&id.to_be_bytes());
     out.extend_from_slice(&[0, 0]);
@@ -292,7 +297,7 @@ fn pack(id: u16, records: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 /// Text with its length in front, cut at a character where it is longer than [`TEXT_BYTES_MAX`].
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

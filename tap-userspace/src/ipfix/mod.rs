@@ -9,6 +9,7 @@ pub mod decode;
 pub mod element;
 pub mod encode;
 pub mod message;
+pub mod selection;
 pub mod template;
 pub mod time;
 pub mod typed;

@@ -2,6 +2,7 @@
 
 use super::element::{self as e, Element, VARIABLE_LENGTH};
 use super::message::{SET_OPTIONS_TEMPLATE, SET_TEMPLATE};
+use super::selection::STEPS;
 
 /// One field of a template, as it stands on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,9 +140,14 @@ pub const ID_ELEMENT_TYPE: u16 = 265;
 pub const ID_SELECTOR: u16 = 266;
 /// Options: which instance of the kernel's maps numbered a message's records.
 pub const ID_INSTANCE: u16 = 267;
-
 /// Options: a receipt that the host signed.
 pub const ID_RECEIPT: u16 = 268;
+/// Options: the steps of a selection sequence, in order (RFC 5476, section 6.5.1).
+pub const ID_SELECTION_SEQUENCE: u16 = 269;
+/// Options: what each step of a selection sequence was given and let through (RFC 5476, section 6.5.3).
+pub const ID_SELECTION_TOTALS: u16 = 270;
+/// Options: the name of a selector that has no rate.
+pub const ID_SELECTOR_NAME: u16 = 271;
 
 /// What both record templates end with. `tcpControlBits` has one octet: the registry asks for that where bits 8 and
 /// above were not observed.
@@ -285,6 +291,30 @@ pub fn selector() -> Template {
     )
 }
 
+/// The steps of a selection sequence, in order.
+#[must_use]
+pub fn selection_sequence() -> Template {
+    let steps = [(e::SELECTOR_ID, 8); STEPS.len()];
+    make(
+        ID_SELECTION_SEQUENCE,
+        1,
+        &[&[(e::SELECTION_SEQUENCE_ID, 8), (e::OBSERVATION_POINT_ID, 8)], steps.as_slice()].concat(),
+    )
+}
+
+/// What each step of a selection sequence was given and let through.
+#[must_use]
+pub fn selection_totals() -> Template {
+    let step = [(e::SELECTOR_ID_TOTAL_PKTS_OBSERVED, 8), (e::SELECTOR_ID_TOTAL_PKTS_SELECTED, 8)];
+    make(ID_SELECTION_TOTALS, 1, &[&[(e::SELECTION_SEQUENCE_ID, 8)], [step; STEPS.len()].as_flattened()].concat())
+}
+
+/// A selector that is told by its name alone.
+#[must_use]
+pub fn selector_name() -> Template {
+    make(ID_SELECTOR_NAME, 1, &[(e::SELECTOR_ID, 8), (e::SELECTOR_NAME, VARIABLE_LENGTH)])
+}
+
 /// Every template that an exporter of ours announces. Both record templates are among them, whichever the session
 /// writes: the spool may still hold messages from before a change of configuration.
 #[must_use]
@@ -299,6 +329,9 @@ pub fn exporter() -> Vec<Template> {
         element_type(),
         selector(),
         receipt(),
+        selection_sequence(),
+        selection_totals(),
+        selector_name(),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! The store read back: records with the names of their rules.
 //!
-//! In: a store's directory. Out: every record of ours in order of host, spool and sequence. Files of other exporters are
+//! In: a store's directory. Out: every record of ours, and every declaration of totals, in order of host, spool and sequence. Files of other exporters are
 //! counted. Nothing is written, so that it may be read while `gwtap receive` runs. Bounded by one file.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::store::{EXTENSION, PEERS, StoreError, sorted};
 use crate::ipfix::decode::{self, DecodeError, Templates};
 use crate::ipfix::message::{HEADER_BYTES, Header};
+use crate::ipfix::selection::{self, Totals};
 use crate::ipfix::typed::{self, Rule};
 use crate::keys::parse_sha256;
 use crate::limits::STORED_FILE_BYTES_MAX;
@@ -64,6 +65,30 @@ pub struct StoredRecord {
     pub measure_id: Option<String>,
 }
 
+/// Totals of a measure's steps, as its host declared them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// The totals.
+    pub totals: Totals,
+    /// The host that declared them, 64 hex digits.
+    pub host: String,
+    /// The spool they came from, 32 hex digits.
+    pub spool: String,
+    /// Instance of the kernel's maps that they are of.
+    pub instance: [u8; 16],
+    /// Id of the measure, where the store has a rule table of it.
+    pub measure_id: Option<String>,
+}
+
+/// What lies in a store, in the order of its spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A record.
+    Record(StoredRecord),
+    /// Totals.
+    Declared(Declared),
+}
+
 /// What was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -93,6 +118,22 @@ pub fn records(root: &Path, each: impl FnMut(&StoredRecord) -> bool) -> Result<S
 pub fn records_with(
     root: &Path,
     mut each: impl FnMut(&StoredRecord) -> bool,
+    progress: impl FnMut(&Summary),
+) -> Result<Summary, ReadError> {
+    let each = |entry: &Entry| match entry {
+        Entry::Record(record) => each(record),
+        Entry::Declared(_) => true,
+    };
+    entries_with(root, each, progress)
+}
+
+/// The same with the totals that were declared, each where it stands.
+///
+/// # Errors
+/// As [`records`].
+pub fn entries_with(
+    root: &Path,
+    mut each: impl FnMut(&Entry) -> bool,
     mut progress: impl FnMut(&Summary),
 ) -> Result<Summary, ReadError> {
     let mut summary = Summary::default();
@@ -108,9 +149,9 @@ pub fn records_with(
                 summary.files += 1;
                 progress(&summary);
                 let path = directory.join(name);
-                for record in file(&path, &host, &spool, &mut rules)? {
-                    summary.records += 1;
-                    if !each(&record) {
+                for entry in file(&path, &host, &spool, &mut rules)? {
+                    summary.records += u64::from(matches!(entry, Entry::Record(_)));
+                    if !each(&entry) {
                         return Ok(summary);
                     }
                 }
@@ -161,10 +202,10 @@ pub fn receipts(root: &Path) -> Result<Vec<Said>, ReadError> {
     Ok(receipts)
 }
 
-fn file(path: &Path, host: &str, spool: &str, rules: &mut Rules) -> Result<Vec<StoredRecord>, ReadError> {
+fn file(path: &Path, host: &str, spool: &str, rules: &mut Rules) -> Result<Vec<Entry>, ReadError> {
     let bytes = read(path)?;
     let mut templates = Templates::default();
-    let mut records = Vec::new();
+    let mut entries = Vec::new();
     let (mut sequence, mut instance) = (0, [0; 16]);
     for (number, (offset, message)) in (1..).zip(messages(path, &bytes)?) {
         let damaged = |error: DecodeError| damaged(path, number, offset, error);
@@ -178,19 +219,32 @@ fn file(path: &Path, host: &str, spool: &str, rules: &mut Rules) -> Result<Vec<S
                 rules.entry((rule.measure, rule.generation)).or_default().insert(rule.index, rule);
             } else if let Some(record) = typed::record(template, data).map_err(damaged)? {
                 let table = rules.get(&(record.measure, record.generation));
-                records.push(StoredRecord {
+                entries.push(Entry::Record(StoredRecord {
                     record,
                     host: host.to_owned(),
                     spool: spool.to_owned(),
                     spool_sequence: sequence,
                     instance,
                     rules: rule_ids(&record.rules, table),
-                    measure_id: table.and_then(|table| table.values().next()).map(|rule| rule.measure_id.clone()),
-                });
+                    measure_id: table.and_then(measure_id),
+                }));
+            } else if let Some(totals) = selection::totals(template, data) {
+                let tables = rules.range((totals.measure, 0)..=(totals.measure, u64::MAX));
+                entries.push(Entry::Declared(Declared {
+                    totals,
+                    host: host.to_owned(),
+                    spool: spool.to_owned(),
+                    instance,
+                    measure_id: tables.map(|(_, table)| table).next_back().and_then(measure_id),
+                }));
             }
         }
     }
-    Ok(records)
+    Ok(entries)
+}
+
+fn measure_id(table: &BTreeMap<u16, Rule>) -> Option<String> {
+    table.values().next().map(|rule| rule.measure_id.clone())
 }
 
 fn rule_ids(mask: &[u64; 4], table: Option<&BTreeMap<u16, Rule>>) -> Vec<String> {

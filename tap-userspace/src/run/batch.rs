@@ -3,6 +3,7 @@
 //! In: records one by one. Out: messages of at most 60,000 octets in the spool, and the count of what it refused. It
 //! never sees a clear address. Bounds: [`BATCH_RECORDS_MAX`] records or [`BATCH_DELAY`], whichever comes first.
 
+use crate::config::SpoolSync;
 use crate::ipfix::encode::record_sets;
 use crate::ipfix::template::RecordTemplate;
 use crate::limits::{BATCH_DELAY, BATCH_RECORDS_MAX};
@@ -59,8 +60,8 @@ impl Batch {
     }
 
     /// Spools everything. Afterwards the batch is empty and the rings may be released: what the spool refused will not
-    /// be taken a second time either.
-    pub(super) fn flush(&mut self, spool: &Spool) -> Flushed {
+    /// be taken a second time either. With [`SpoolSync::Each`] it is on the disk then, too.
+    pub(super) fn flush(&mut self, spool: &Spool, sync: SpoolSync) -> Flushed {
         let mut flushed = Flushed::default();
         let record_bytes = self.template.template().record_bytes_min().max(1);
         for body in record_sets(&self.records, self.template, &self.instance) {
@@ -73,6 +74,13 @@ impl Batch {
                     flushed.error = Some(error);
                 }
             }
+        }
+        if sync == SpoolSync::Each
+            && flushed.spooled > 0
+            && let Err(error) = spool.sync()
+        {
+            // They are in the spool, and may not be in a moment without power; from here on it refuses what comes.
+            flushed.error = Some(error);
         }
         self.records.clear();
         self.since = None;
@@ -144,7 +152,7 @@ pub(super) mod tests {
                 batch.push(record(sequence), Instant::now());
             }
             offered += 1_000;
-            let flushed = batch.flush(&spool);
+            let flushed = batch.flush(&spool, SpoolSync::Group);
             assert_eq!(flushed.spooled + flushed.refused, 1_000);
             assert_eq!(flushed.error.is_some(), flushed.refused > 0);
             assert!(batch.is_empty() && !batch.due(Instant::now() + BATCH_DELAY));
@@ -154,5 +162,18 @@ pub(super) mod tests {
         assert_eq!(offered, spooled + refused);
         assert!(spooled > 1_000, "{spooled}");
         assert_eq!(spool.status().messages, spool.next_sequence());
+    }
+
+    #[test]
+    fn a_batch_is_on_the_disk_when_it_is_to_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = spool(directory.path(), 2 << 20);
+        let mut batch = Batch::new(RecordTemplate::Psamp, [4; 16]);
+        for (sync, durable) in [(SpoolSync::Group, 0), (SpoolSync::Each, 2)] {
+            batch.push(record(0), Instant::now());
+            let flushed = batch.flush(&spool, sync);
+            assert!(flushed.spooled == 1 && flushed.error.is_none());
+            assert_eq!(spool.durable_sequence(), durable, "{sync:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::sealed::Texts;
 use crate::config;
 use crate::control::status::SelectorStatus;
 use crate::directive::restriction::Restriction;
+use crate::ipfix::selection::Totals;
 use crate::limits::SPOOL_SEGMENT_BYTES;
 use crate::load::{LoadError, cap_policy};
 use crate::metrics::share::Shares;
@@ -46,6 +47,8 @@ pub(super) struct Measure {
     pub(super) spool: Spool,
     pub(super) export: Arc<ExportStatus>,
     pub(super) records: RecordCounts,
+    /// What its steps were given and let through, as its export said last.
+    pub(super) declared: Mutex<Option<Totals>>,
     /// Receipts that are in the spool.
     pub(super) told: Mutex<Told>,
 }
@@ -136,6 +139,7 @@ impl Measure {
             spool,
             export: Arc::default(),
             records: RecordCounts::default(),
+            declared: Mutex::default(),
             told: Mutex::default(),
             config,
             admitted,

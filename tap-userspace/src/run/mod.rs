@@ -32,6 +32,7 @@ pub mod state;
 mod statements;
 mod stop;
 mod swap;
+mod totals;
 mod versions;
 
 pub use error::RunError;

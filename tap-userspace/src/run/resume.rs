@@ -61,13 +61,13 @@ fn note(
     Ok(())
 }
 
-/// Messages that one batch, a rule table and a sampling probability beside it can make.
+/// Messages that one batch, a rule table, a sampling probability and totals beside it can make.
 fn messages_max(rings: usize) -> u64 {
     let records = BATCH_RECORDS_MAX + DRAIN_RECORDS_MAX * rings;
     let bytes = [RecordTemplate::Psamp, RecordTemplate::Flow].map(|of| of.template().record_bytes_min());
     let record_bytes = bytes.into_iter().max().unwrap_or_default();
     // Half a body is what the worst packing leaves of it.
-    (records * record_bytes / (BODY_BYTES_MAX / 2) + RULES_MAX + 2) as u64
+    (records * record_bytes / (BODY_BYTES_MAX / 2) + RULES_MAX + 4) as u64
 }
 
 #[cfg(test)]

@@ -18,21 +18,17 @@ pub(super) use changes::{Change, ChangeLog};
 
 use super::agent::{Agent, Seed, lock};
 use super::error::RunError;
-use super::measure::Measure;
 use super::swap;
+use super::totals;
 use crate::audit::Leaf;
-use crate::ipfix::encode::{SelectorStatistics, selector_statistics};
-use crate::limits::SAMPLING_STEP;
+use crate::limits::{SAMPLING_STEP, TOTALS_INTERVAL};
 use crate::loader::Reading;
 use controller::{Controller, Totals};
 use jiff::Timestamp;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tap_common::abi::counter::{MeasureCounters, Verdict};
 use tap_common::limits::PPM;
-
-/// Name of the flow hash in the exported options: none of the standard functions (RFC 5475) gives both directions alike.
-const SELECTOR_NAME: &str = "gwtap-flow-hash";
 
 /// The sample of one measure.
 #[derive(Debug)]
@@ -85,8 +81,14 @@ pub(super) fn run(agent: &Agent) {
     let times: Vec<_> = agent.config.sampling.new_seed_at.iter().filter_map(|time| time.parse().ok()).collect();
     let mut seen = Timestamp::now();
     let mut failing = false;
+    let mut declared = Instant::now();
     while !agent.stopping() {
-        match step(agent) {
+        let due = declared.elapsed() >= TOTALS_INTERVAL;
+        let looked = step(agent).and_then(|()| if due { totals::declare(agent) } else { Ok(()) });
+        if due {
+            declared = Instant::now();
+        }
+        match looked {
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 failing = true;
@@ -122,7 +124,7 @@ fn step(agent: &Agent) -> Result<(), RunError> {
         let share_bytes_per_second = u64::try_from(bits / u128::from(PPM) / 8).unwrap_or(u64::MAX);
         let mut sample = lock(&measure.sample);
         let old = sample.threshold();
-        let Some((new, reason)) = sample.controller.step(now_ns, totals(counted), share_bytes_per_second) else {
+        let Some((new, reason)) = sample.controller.step(now_ns, load(counted), share_bytes_per_second) else {
             continue;
         };
         let time = Timestamp::now().to_string();
@@ -144,12 +146,12 @@ fn step(agent: &Agent) -> Result<(), RunError> {
             Ok(())
         })?;
         tracing::info!(measure = measure.id(), old, new, reason = reason.name(), "the sample's threshold changes");
-        announce(measure, counted, new);
+        totals::announce(agent, measure, counted, new);
     }
     Ok(())
 }
 
-fn totals(counted: &MeasureCounters) -> Totals {
+fn load(counted: &MeasureCounters) -> Totals {
     Totals {
         admitted_packets: counted.admitted_packets,
         admitted_bytes: counted.admitted_bytes,
@@ -157,24 +159,7 @@ fn totals(counted: &MeasureCounters) -> Totals {
     }
 }
 
-/// Tells the receiving facility the probability from now on. What cannot be told now is told with the next change.
-pub(super) fn announce(measure: &Measure, counted: &MeasureCounters, threshold: u64) {
-    let observed: u64 = counted.verdicts.iter().sum();
-    let statistics = SelectorStatistics {
-        id: u64::from(measure.slot) + 1,
-        name: SELECTOR_NAME,
-        sampling_ppm: ppm(threshold),
-        observed,
-        selected: observed.saturating_sub(verdict(counted, Verdict::NotSampled)),
-    };
-    for body in selector_statistics(&[statistics]) {
-        if let Err(error) = measure.spool.append(&body) {
-            tracing::error!(measure = measure.id(), %error, "the sampling probability cannot be spooled");
-        }
-    }
-}
-
-fn verdict(counted: &MeasureCounters, verdict: Verdict) -> u64 {
+pub(super) fn verdict(counted: &MeasureCounters, verdict: Verdict) -> u64 {
     counted.verdicts.get(verdict as usize).copied().unwrap_or_default()
 }
 

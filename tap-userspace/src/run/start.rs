@@ -10,7 +10,7 @@ use super::error::RunError;
 use super::measure::{self, Measure};
 use super::sampling::{self, ChangeLog};
 use super::state::State;
-use super::{facility, orders, oversight, receipts, renew, sealed, swap};
+use super::{facility, orders, oversight, receipts, renew, sealed, swap, totals};
 use crate::audit::Leaf;
 use crate::audit::leaf::SwapReason;
 use crate::clock::{self, Reading, Watch};
@@ -22,7 +22,7 @@ use crate::load::CapSlot;
 use crate::loader::{Compiler, Loader, LoaderError, Tap};
 use crate::path::export::{self, ExportConfig, ExportError};
 use crate::path::ring::RingConsumer;
-use crate::transport::tls::{self, TlsFiles};
+use crate::transport::tls;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -152,7 +152,7 @@ fn begin(
     let counters = agent.with_tap(|tap| tap.counters())?;
     for (measure, counted) in agent.measures.iter().zip(&counters.measures) {
         let threshold = lock(&measure.sample).threshold();
-        sampling::announce(measure, counted, threshold);
+        totals::announce(agent, measure, counted, threshold);
     }
     rings(agent)
 }
@@ -221,7 +221,7 @@ fn measures(config: &Config, admitted: Vec<Admitted>, reading: &Reading) -> Resu
     let mut measures = Vec::with_capacity(admitted.len());
     for ((slot, files), admitted) in (0..).zip(&config.measures).zip(admitted) {
         let id = &admitted.order.measure.id;
-        tls::client(&tls_files(&files.export))
+        tls::client(&files.export.tls_files())
             .map_err(|error| RunError::Failed(format!("measure {id}: export: {error}")))?;
         measures.push(Measure::open(slot, files.clone(), admitted, &config.state.directory, offset)?);
     }
@@ -288,15 +288,6 @@ fn rings(agent: &Agent) -> Result<Vec<RingConsumer>, RunError> {
     RingConsumer::of_cpus(agent.with_tap(|tap| tap.rings())?).map_err(|error| RunError::failed("rings", error))
 }
 
-fn tls_files(export: &config::Export) -> TlsFiles {
-    TlsFiles {
-        ca: export.ca_file.clone(),
-        certificate: export.certificate_file.clone(),
-        key: export.key_file.clone(),
-        revocations: export.revocations_file.clone(),
-    }
-}
-
 /// The export task of each measure.
 pub(super) fn export(
     runtime: &Runtime,
@@ -313,7 +304,7 @@ pub(super) fn export(
                     server_name: server_name.to_owned(),
                 })
                 .collect(),
-            tls: tls_files(export),
+            tls: export.tls_files(),
             acknowledgement: match export.acknowledgement {
                 config::Acknowledgement::Required => export::Acknowledgement::Required,
                 config::Acknowledgement::None => export::Acknowledgement::None,

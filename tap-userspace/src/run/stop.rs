@@ -8,6 +8,7 @@ use super::audit;
 use super::error::RunError;
 use super::measure::Measure;
 use super::renew;
+use super::totals;
 use crate::audit::Leaf;
 use crate::audit::leaf::reason;
 use crate::limits::{STOP_EXPORT_MAX, STOP_SETTLE};
@@ -32,6 +33,8 @@ pub(super) fn stop(
     agent.stopping.store(true, Ordering::Release);
     let drained = join(drain);
     let loops = others.into_iter().map(join).fold(Ok(()), Result::and);
+    // The last word: everything that entered the rings is in the spool, or refused and counted.
+    let declared = totals::declare(agent);
     let flushed = each(agent, |measure| measure.spool.sync().map_err(|error| RunError::failed("spool", error)));
     deliver(agent);
     let exported = runtime.block_on(async {
@@ -52,7 +55,7 @@ pub(super) fn stop(
     agent.audit.tell(&Leaf::Stop { reason: reason(why) });
     let kept = kept.and(agent.audit.keep_head(&mut lock(&agent.state)));
     tracing::info!(messages_not_acknowledged = waiting(agent), "stopped");
-    revoked.and(drained).and(loops).and(flushed).and(exported).and(kept).and(detached)
+    revoked.and(drained).and(loops).and(declared).and(flushed).and(exported).and(kept).and(detached)
 }
 
 /// Every measure is tried; the first failure is returned.

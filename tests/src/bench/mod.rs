@@ -4,6 +4,7 @@
 //! compared with take turns, so that what else the machine does meets both alike. What bounds it: repeats are counted, never
 //! timed out.
 
+mod delivery;
 mod filter;
 mod pooled;
 mod ring;
@@ -105,7 +106,7 @@ pub struct Bencher {
 type Measure = fn(&mut Bencher) -> Result<Outcome>;
 
 /// Every case, in the order they run, with the goal of its ratio.
-pub const CASES: [(&str, &str, Measure); 16] = [
+pub const CASES: [(&str, &str, Measure); 20] = [
     ("not_selected_1k_flows_10k_selectors", "≤ 1.7", pooled::not_selected_1k),
     ("not_selected_1k_flows_10k_selectors_one_end", "–", pooled::not_selected_1k_one_end),
     ("not_selected_64k_flows_10k_selectors", "≤ 2.5", pooled::not_selected_64k),
@@ -122,6 +123,10 @@ pub const CASES: [(&str, &str, Measure); 16] = [
     ("veth_vs_xdp_filter_all", "≥ 1.25", veth::xdp_filter_all),
     ("veth_vs_tcpdump_1000", "≥ 4.2", veth::tcpdump),
     ("ring_records_per_second", "≥ 10 M/s", ring::records_per_second),
+    ("delivery_ring_to_spool", "≥ 1 M/s, ≤ 64 MB", delivery::ring_to_spool),
+    ("delivery_end_to_end", "≥ 500 k/s, ≤ 50 ms", delivery::end_to_end),
+    ("delivery_spool_sealing", "–", delivery::spool_sealing),
+    ("delivery_vs_softflowd", "–", delivery::vs_softflowd),
 ];
 
 /// Measures.

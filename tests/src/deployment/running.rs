@@ -228,6 +228,18 @@ core_pattern = "allowed: laboratory"
         self.records_of(first)
     }
 
+    /// What `gwtap records --statistics` says of the store that was declared of the measure: a line for each instance of the maps.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn declared(&self) -> Result<Vec<Value>> {
+        let store = self.file("store");
+        let store = store.to_str().context("a path")?;
+        let lines = self.gwtap(["records", "--statistics", "--json", "--store", store])?;
+        let lines = lines.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?)).collect::<Result<Vec<_>>>()?;
+        Ok(lines.into_iter().filter(|line| line.get("declared_selected").is_some()).collect())
+    }
+
     /// Every record in a measure's store.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
-use tap_userspace::ipfix::element::{self, DataType, Element};
+use tap_userspace::ipfix::element::{self, DataType, Element, Semantics, Units};
+use tap_userspace::ipfix::selection::STEPS;
 use tap_userspace::ipfix::template::RecordTemplate;
 use tap_userspace::ipfix::typed::flags;
 use tap_userspace::limits::BODY_BYTES_MAX;
@@ -31,13 +32,17 @@ pub(crate) fn tshark_fields(
         ("cflow.dstport", all(&|record| record.destination_port.unwrap_or(0).to_string())),
         ("cflow.tcpflags", all(&|record| format!("0x{:02x}", record.tcp_flags.unwrap_or(0)))),
         ("cflow.anonymization_technique", vec!["5".to_owned(); 4]),
-        ("cflow.selector_name", vec!["flow hash".to_owned()]),
+        ("cflow.selector_name", STEPS.map(str::to_owned).to_vec()),
+        // The sequence is the measure's slot and 1; each step has a selector.
+        ("cflow.selection_sequence_id", all_of([2, 2])),
+        ("cflow.observation_point_id", all_of([1])),
+        ("cflow.selector_id", all_of([2, 10, 18, 26, 2, 10, 18, 26])),
         ("cflow.sampling_probability", vec!["0.25".to_owned()]),
         ("cflow.sampling_packet_interval", vec!["1".to_owned()]),
         ("cflow.sampling_packet_space", vec!["3".to_owned()]),
         ("cflow.sampling_interval", vec!["4".to_owned()]),
-        ("cflow.selector_id_total_pkts_observed", vec!["1000".to_owned()]),
-        ("cflow.selector_id_total_pkts_selected", vec!["251".to_owned()]),
+        ("cflow.selector_id_total_pkts_observed", all_of([1_000, 1_000, 251, 40, 30])),
+        ("cflow.selector_id_total_pkts_selected", all_of([251, 251, 40, 31, 30])),
         ("cflow.enterprise_private_entry", own_values(records, template, spool)),
     ];
     match template {
@@ -55,6 +60,10 @@ pub(crate) fn tshark_fields(
         }
     }
     fields
+}
+
+fn all_of<const N: usize>(numbers: [u64; N]) -> Vec<String> {
+    numbers.map(|number| number.to_string()).to_vec()
 }
 
 /// Octets of all our own elements, as hex, in the order of the session: rule table, selector, then the records, each
@@ -76,6 +85,7 @@ fn own_values(records: &[PseudonymisedRecord], template: RecordTemplate, spool: 
         ]);
     }
     values.extend(identity(1));
+    values.push(hex::encode(INSTANCE));
     let per_message = BODY_BYTES_MAX / template.template().record_bytes_min();
     for (sequence, chunk) in (2..).zip(records.chunks(per_message)) {
         values.extend(identity(sequence));
@@ -111,26 +121,45 @@ fn time(unix_ns: u64) -> String {
     time.strftime("%b %e, %Y %H:%M:%S.%9f UTC").to_string()
 }
 
-/// Our elements in the form that ipfixDump reads, from the same table that the encoder uses.
+/// Our elements in the form of IANA's registry of information elements, from the table that the encoder uses: what
+/// `docs/gwtap-elements.xml` must say, and ipfixDump reads.
 pub(crate) fn element_file() -> String {
     let records: String = element::OWN
         .iter()
         .map(|element| {
+            let units = if element.units == Units::Octets { "    <units>octets</units>\n" } else { "" };
             format!(
-                "<record><name>{}</name><dataType>{}</dataType><cert:enterpriseId>{}</cert:enterpriseId>\
-                 <elementId>{}</elementId></record>\n",
+                "  <record>\n    <name>{}</name>\n    <dataType>{}</dataType>\n    \
+                 <dataTypeSemantics>{}</dataTypeSemantics>\n{units}    <cert:enterpriseId>{}</cert:enterpriseId>\n    \
+                 <elementId>{}</elementId>\n    <status>current</status>\n    \
+                 <description><paragraph>{}</paragraph></description>\n  </record>\n",
                 element.name,
                 type_name(element),
+                semantics_name(element),
                 element::ENTERPRISE,
-                element.id
+                element.id,
+                element.description
             )
         })
         .collect();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<registry id=\"gwtap\" \
          xmlns=\"http://www.iana.org/assignments\" xmlns:cert=\"http://www.cert.org/ipfix\">\n\
-         <registry id=\"elements\">\n{records}</registry>\n</registry>\n"
+         <title>Information elements of gwtap, under enterprise number {}</title>\n\
+         <registry id=\"elements\">\n{records}</registry>\n</registry>\n",
+        element::ENTERPRISE
     )
+}
+
+fn semantics_name(element: &Element) -> &'static str {
+    match element.semantics {
+        Semantics::Default => "default",
+        Semantics::Quantity => "quantity",
+        Semantics::TotalCounter => "totalCounter",
+        Semantics::DeltaCounter => "deltaCounter",
+        Semantics::Identifier => "identifier",
+        Semantics::Flags => "flags",
+    }
 }
 
 fn type_name(element: &Element) -> &'static str {

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use tap_userspace::ipfix::encode::{self, Anonymisation, RuleTable, SelectorStatistics};
+use tap_userspace::ipfix::encode::{self, Anonymisation, RuleTable};
+use tap_userspace::ipfix::selection::{self, Step, Totals};
 use tap_userspace::ipfix::template::RecordTemplate;
 use tap_userspace::keys::HostKeyId;
 use tap_userspace::path::export::{self, Acknowledgement, ExportConfig, ExportStatus};
@@ -23,6 +24,14 @@ use tokio::sync::watch;
 pub(crate) const HOST: HostKeyId = HostKeyId([0x11; 32]);
 pub(crate) const INSTANCE: [u8; 16] = [0x22; 16];
 pub(crate) const SET_SHA256: [u8; 32] = [0x33; 32];
+/// What the measure's steps were given and let through; a full ring lost 9 records, the spool none.
+pub(crate) const TOTALS: Totals = Totals {
+    measure: 1,
+    sample: Step { observed: 1_000, selected: 251 },
+    selection: Step { observed: 251, selected: 40 },
+    ring: Step { observed: 40, selected: 31 },
+    spool: Step { observed: 30, selected: 30 },
+};
 pub(crate) const RULES: [&str; 3] = ["r-one", "r-two", "r-three"];
 
 /// Records that differ in every field, with each optional field there and not there.
@@ -91,17 +100,15 @@ impl Kit {
         self.directory.path().join(name)
     }
 
-    /// A spool with a rule table, a selector's rate and `records`.
+    /// A spool with a rule table, a selection sequence and `records`.
     fn spool(&self, records: &[PseudonymisedRecord], template: RecordTemplate) -> Spool {
         let limits = SpoolLimits { bytes_max: 64 << 20, segment_bytes: 1 << 20 };
         let spool = Spool::open(&self.path("spool"), &SpoolKey::new([7; 32]), limits).unwrap();
         let rules = RULES.map(String::from);
         let table =
             RuleTable { measure: 1, measure_id: "m-1", generation: 5, set_sha256: SET_SHA256, rules: rules.as_slice() };
-        let selector =
-            SelectorStatistics { id: 1, name: "flow hash", sampling_ppm: 250_000, observed: 1_000, selected: 251 };
         let mut bodies = encode::rule_table(&table);
-        bodies.extend(encode::selector_statistics(&[selector]));
+        bodies.push(selection::body(&TOTALS, 250_000, &INSTANCE));
         bodies.extend(encode::record_sets(records, template, &INSTANCE));
         for body in bodies {
             spool.append(&body).unwrap();

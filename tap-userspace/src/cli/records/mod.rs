@@ -2,7 +2,7 @@
 
 mod format;
 
-use crate::receive::read::{self, StoredRecord, Summary};
+use crate::receive::read::{self, Entry, StoredRecord, Summary};
 use crate::receive::statistics::Statistics;
 use anyhow::Context as _;
 use clap::Parser;
@@ -39,7 +39,7 @@ pub struct Args {
     /// Only records before this moment
     #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
-    /// Instead of the records: how many each spool gave, and how many numbers are missing
+    /// Instead of the records: how many each spool gave, how many numbers are missing, what the hosts declared
     #[arg(long, conflicts_with_all = ["csv", "limit"])]
     statistics: bool,
     /// One JSON object a line
@@ -95,10 +95,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
+    fn is_of(&self, measure: Option<&str>) -> bool {
+        self.measure.as_deref().is_none_or(|wanted| measure == Some(wanted))
+    }
+
     /// Whether a record is among those asked for.
     fn admits(&self, stored: &StoredRecord) -> bool {
         let time = i128::from(stored.record.time.0);
-        self.measure.as_ref().is_none_or(|measure| stored.measure_id.as_ref() == Some(measure))
+        self.is_of(stored.measure_id.as_deref())
             && self.rule.as_ref().is_none_or(|rule| stored.rules.contains(rule))
             && self.since.is_none_or(|since| since.as_nanosecond() <= time)
             && self.until.is_none_or(|until| time < until.as_nanosecond())
@@ -108,13 +112,19 @@ impl Args {
 fn statistics(args: &Args) -> anyhow::Result<ExitCode> {
     let mut statistics = Statistics::default();
     let mut progress = Progress::of(args)?;
-    let each = |stored: &StoredRecord| {
-        if args.admits(stored) {
-            statistics.add(stored);
+    // What was declared is of all records of a measure: it says nothing of a part.
+    let parts = args.rule.is_some() || args.since.is_some() || args.until.is_some();
+    let each = |entry: &Entry| {
+        match entry {
+            Entry::Record(stored) if args.admits(stored) => statistics.add(stored),
+            Entry::Declared(declared) if !parts && args.is_of(declared.measure_id.as_deref()) => {
+                statistics.declare(declared);
+            }
+            Entry::Record(_) | Entry::Declared(_) => {}
         }
         true
     };
-    read::records_with(&args.store, each, |summary| progress.at(summary))?;
+    read::entries_with(&args.store, each, |summary| progress.at(summary))?;
     progress.end();
     let mut out = io::stdout().lock();
     let written = if args.json { statistics.json(&mut out) } else { statistics.table(&mut out) };

@@ -332,6 +332,11 @@ impl Spool {
         self.state().next
     }
 
+    /// Every message below is on stable storage.
+    pub fn durable_sequence(&self) -> u64 {
+        self.state().durable
+    }
+
     /// The number that the first message since it was opened got: an earlier process may have handed out those below.
     pub fn recovered_sequence(&self) -> u64 {
         self.state().recovered
