@@ -171,5 +171,12 @@ mod tests {
         for fields in 1..whole.fields.len() {
             assert_eq!(read(&with(fields), 3), None, "{fields} fields");
         }
+        // Another exporter's sequence of five steps, or totals of something else than a sequence.
+        let mut longer = whole.clone();
+        longer.fields.extend(whole.fields.iter().skip(1).take(2).copied().collect::<Vec<_>>());
+        assert_eq!(read(&longer, 3), None);
+        let mut other = whole;
+        other.fields.iter_mut().take(1).for_each(|scope| scope.id = e::SELECTOR_ID.id);
+        assert_eq!(read(&other, 3), None);
     }
 }

@@ -75,6 +75,7 @@ mod tests {
     use super::super::batch::Batch;
     use super::super::batch::tests::{record, spool};
     use super::*;
+    use crate::config::SpoolSync;
     use crate::ipfix::encode::{RuleTable, rule_table};
     use crate::path::PseudonymisedRecord;
     use std::time::Instant;
@@ -86,7 +87,7 @@ mod tests {
         for sequence in sequences {
             batch.push(PseudonymisedRecord { cpu, ..record(sequence) }, Instant::now());
         }
-        assert_eq!(batch.flush(spool).refused, 0);
+        assert_eq!(batch.flush(spool, SpoolSync::Group).refused, 0);
     }
 
     #[test]

@@ -61,27 +61,30 @@ pub(super) fn ring_to_spool(bencher: &mut Bencher) -> Result<Outcome> {
     let Some((first, last)) = scene::two_cpus()? else {
         return Ok(Outcome::Absent("this machine has one CPU".to_owned()));
     };
-    let (mut rates, mut costs) = (Vec::new(), Vec::new());
+    let (mut rates, mut costs, mut offered) = (Vec::new(), Vec::new(), Vec::new());
     let mut memory = 0;
     for _ in 0..bencher.few_rounds() {
         let mut scene = Scene::new(bencher)?;
         let agent = scene.agent(Some(last))?;
         let lasts = bencher.lasts();
-        let (rate, cost) = scene.under_load(MORE_THAN_ENOUGH, first, || {
+        let (rate, cost, selected) = scene.under_load(MORE_THAN_ENOUGH, first, || {
             std::thread::sleep(SETTLES);
             let (since, before, used) = (Instant::now(), scene.measure()?, Used::by(agent.pid())?);
             std::thread::sleep(lasts);
             let (took, after) = (since.elapsed(), scene.measure()?);
             let records = float(after.records.spooled - before.records.spooled);
             let used = Used::by(agent.pid())?.since(used);
-            Ok((records / took.as_secs_f64(), used * MEGA / records))
+            let selected = float(scene::selected(&after) - scene::selected(&before));
+            Ok((records / took.as_secs_f64(), used * MEGA / records, selected / took.as_secs_f64()))
         })?;
         rates.push(rate);
         costs.push(cost);
+        offered.push(selected);
         memory = memory.max(process::resident_bytes(agent.pid())?);
     }
     let mut case = of_rate(median(rates));
     case.further.insert("agent_cpu_s_per_million", round(median(costs), 1_000.0));
+    case.further.insert("offered_meanwhile_per_second", median(offered).round());
     case.further.insert("agent_resident_mb_without_maps", float(memory >> 20));
     Ok(Outcome::Measured(case))
 }
@@ -91,7 +94,7 @@ pub(super) fn end_to_end(bencher: &mut Bencher) -> Result<Outcome> {
     let Some((first, _)) = scene::two_cpus()? else {
         return Ok(Outcome::Absent("this machine has one CPU".to_owned()));
     };
-    let mut samples: [Vec<f64>; 6] = Default::default();
+    let mut samples: [Vec<f64>; 7] = Default::default();
     let mut memory = 0;
     for _ in 0..bencher.few_rounds() {
         let mut scene = Scene::new(bencher)?;
@@ -109,14 +112,18 @@ pub(super) fn end_to_end(bencher: &mut Bencher) -> Result<Outcome> {
             let acknowledged = after.delivery.acknowledged_records - before.delivery.acknowledged_records;
             let spooled = after.records.spooled - before.records.spooled;
             let [agent, receiver] = per_million(used_before, used_after, acknowledged);
-            Ok([float(acknowledged) / took.as_secs_f64(), float(spooled) / took.as_secs_f64(), agent, receiver])
+            let offered = scene::selected(&after) - scene::selected(&before);
+            let [acknowledged, spooled, offered] =
+                [acknowledged, spooled, offered].map(|records| float(records) / took.as_secs_f64());
+            Ok([acknowledged, spooled, offered, agent, receiver])
         })?;
         memory = memory.max(process::resident_bytes(agent.pid())?);
         samples.iter_mut().zip(now.into_iter().chain(latencies)).for_each(|(samples, now)| samples.push(now));
     }
-    let [acknowledged, spooled, agent, receiver, middle, most] = samples.map(median);
+    let [acknowledged, spooled, offered, agent, receiver, middle, most] = samples.map(median);
     let mut case = of_rate(acknowledged);
     case.further.insert("spooled_meanwhile_per_second", spooled.round());
+    case.further.insert("offered_meanwhile_per_second", offered.round());
     case.further.insert("agent_cpu_s_per_million", round(agent, 1_000.0));
     case.further.insert("receiver_cpu_s_per_million", round(receiver, 1_000.0));
     case.further.insert("agent_resident_mb_without_maps", float(memory >> 20));

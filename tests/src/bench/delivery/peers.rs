@@ -22,7 +22,7 @@ const PACKETS: u64 = 1_000_000;
 const OUT: &str = "flows-out";
 const IN: &str = "flows";
 const PORTS: [u16; 2] = [9_995, 9_996];
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Processor seconds of exporter and collector for a million packets.
 type Costs = [f64; 2];

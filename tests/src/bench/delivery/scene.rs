@@ -66,6 +66,11 @@ pub(super) fn send(bench: &Bench, packets_per_second: u64, cpu: usize, stop: imp
     Ok(sent)
 }
 
+/// Packets that the kernel selected: what was offered to the rings.
+pub(super) fn selected(measure: &MeasureStatus) -> u64 {
+    measure.counters.verdicts.get("selected").copied().unwrap_or_default()
+}
+
 /// The laboratory, the product's files, the generator.
 pub(super) struct Scene {
     lab: Lab,
