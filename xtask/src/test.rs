@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// What the run before did not show: checks that could not run, programs that failed or were built anew since
     #[arg(long)]
     rest: bool,
-    /// Test programs at a time; those that measure time run alone [default: one more than this machine has CPUs]
+    /// Test programs at a time; those that measure time run alone [default: as many as this machine has CPUs]
     #[arg(long, value_name = "N")]
     at_a_time: Option<usize>,
     #[command(flatten)]
@@ -86,7 +86,7 @@ struct Here {
 
 fn here(args: &Args) -> Result<Here> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let at_a_time = args.at_a_time.unwrap_or(cpus + 1);
+    let at_a_time = args.at_a_time.unwrap_or(cpus);
     let how = How { at_a_time, complete: args.complete, long: args.long, gwtap: gwtap()? };
     let programs = test_programs::programs()?;
     let whole = |program| Job { program, checks: BTreeSet::new() };
