@@ -147,11 +147,14 @@ pub fn run(options: &Options) -> Result<Report> {
         floor_ns: None,
         base_ns: None,
     };
+    let cpus = sched_getaffinity(Pid::from_raw(0)).context("the CPUs of this thread")?;
     let (mut cases, mut not_measured, mut failed) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (name, goal, measure) in CASES {
         if !options.cases.is_empty() && !options.cases.iter().any(|chosen| chosen == name) {
             continue;
         }
+        // A case may keep its thread on a CPU; the next one has them all again.
+        sched_setaffinity(Pid::from_raw(0), &cpus).context("the CPUs of this thread")?;
         match measure(&mut bencher) {
             Ok(Outcome::Measured(case)) => {
                 cases.insert(name, Case { goal, ..case });
